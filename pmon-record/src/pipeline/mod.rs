@@ -6,5 +6,7 @@ pub(crate) mod chunk;
 pub(crate) mod drain;
 pub(crate) mod queue;
 pub mod receive;
+#[cfg(test)]
+pub(crate) mod segmented_sink;
 pub(crate) mod wakeups;
 pub(crate) mod write;

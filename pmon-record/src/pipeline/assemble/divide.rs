@@ -4,9 +4,11 @@
 //! Only the counts that a segment states in its records start from zero: they are the differences
 //! from [`SegmentStart`].
 
+use std::collections::BTreeMap;
+
 use pmon_core::capture::{
-    ClockAnchor, CpuCounts, End, Fence, FencePosition, Positions, Record, RingCounts, SegmentReason,
-    UnreachedCpu, UnreachedReason, Witness,
+    ClockAnchor, CpuCounts, CpuPosition, End, Fence, FencePosition, Positions, Record, RingCounts,
+    SegmentReason, UnreachedCpu, UnreachedReason, Witness,
 };
 use pmon_core::{Cpu, MonoNs};
 
@@ -42,6 +44,13 @@ pub(super) struct PendingDivision {
     ring: Vec<CpuCounts>,
     /// The result of the fence, with the number of its checkpoint.
     fence: Option<(u64, DivisionFence)>,
+}
+
+impl PendingDivision {
+    /// Returns the CPUs that have emitted an event, or may have.
+    fn emitting(&self) -> &[Cpu] {
+        self.fence.as_ref().map_or(&self.online, |(_, fence)| &fence.reached)
+    }
 }
 
 /// The previous segment, while details of its execs are awaited.
@@ -116,9 +125,7 @@ impl<S: Sink> Assembler<S> {
         self.end_previous_segment()?;
         let division = self.division.take().unwrap_or_default();
         let unreached = self.unreached(&division);
-        let is_complete = unreached.iter().all(|unreached| unreached.why == UnreachedReason::Offline);
-        if is_complete {
-            // Every CPU has emitted an event since, so gaps show all these losses.
+        if self.is_complete(&division, &unreached) {
             self.ledger.settle(division.drops);
             self.compare_partial_forks()?;
         }
@@ -245,8 +252,7 @@ impl<S: Sink> Assembler<S> {
         };
         // Events that a CPU lost before its last event are in the ending segment. The ring has
         // counted them by then, and maybe others, so the counts of both segments are maxima.
-        let reached = self.accountant.received_until().filter(|&(_, until)| until >= since);
-        for (cpu, _) in reached {
+        for CpuPosition { cpu, .. } in self.accountant.positions().filter(|position| position.time >= since) {
             let Some(counts) = ring.iter().find(|counts| counts.cpu == cpu) else { continue };
             match start.ring.iter_mut().find(|start| start.cpu == cpu) {
                 Some(start) => *start = *counts,
@@ -265,20 +271,23 @@ impl<S: Sink> Assembler<S> {
 
     /// Returns the CPUs of which no event from after the preparation has been received.
     fn unreached(&self, division: &PendingDivision) -> Vec<UnreachedCpu> {
-        let (reached, mut unreached) = match &division.fence {
-            Some((_, fence)) => (&fence.reached, fence.unreached.clone()),
-            None => (&division.online, Vec::new()),
-        };
-        let mut received = vec![MonoNs(0); reached.iter().map(|cpu| cpu.0 as usize + 1).max().unwrap_or(0)];
-        for (cpu, until) in self.accountant.received_until() {
-            if let Some(received) = received.get_mut(cpu.0 as usize) {
-                *received = until;
-            }
-        }
-        let silent = reached.iter().filter(|cpu| received[cpu.0 as usize] < division.since);
+        let received: BTreeMap<_, _> = self.accountant.received_until().collect();
+        let is_silent = |cpu: &&Cpu| received.get(cpu).is_none_or(|&until| until < division.since);
+        let silent = division.emitting().iter().filter(is_silent);
+        let mut unreached = division.fence.as_ref().map_or(Vec::new(), |(_, fence)| fence.unreached.clone());
         unreached.extend(silent.map(|&cpu| UnreachedCpu { cpu, why: UnreachedReason::Silent }));
         unreached.sort_by_key(|unreached| unreached.cpu);
         unreached
+    }
+
+    /// Whether gaps have shown all losses from before the preparation: an event of every CPU from
+    /// after it has been recorded.
+    fn is_complete(&self, division: &PendingDivision, unreached: &[UnreachedCpu]) -> bool {
+        let recorded = self.accountant.positions().map(|position| (position.cpu, position.time));
+        let recorded: BTreeMap<_, _> = recorded.collect();
+        let is_recorded = |cpu: &Cpu| recorded.get(cpu).is_some_and(|&time| time >= division.since);
+        division.emitting().iter().all(is_recorded)
+            && unreached.iter().all(|unreached| unreached.why == UnreachedReason::Offline)
     }
 
     /// Records the time until now in which the kernel emitted no events, if heartbeats are missing.

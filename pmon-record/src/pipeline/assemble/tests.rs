@@ -10,6 +10,7 @@ use crate::details::exec::{ExecDetails, MemoryShare};
 
 mod hostile;
 mod secrets;
+mod segments;
 
 /// The recorder's process id.
 const RECORDER: u32 = 77;

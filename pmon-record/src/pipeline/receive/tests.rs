@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pmon_core::accounting::{LossByCause, LossCause};
-use pmon_core::capture::{Blind, End, FencePosition, Loss, Record, Witness};
+use pmon_core::capture::{Blind, ClockAnchor, End, FencePosition, Loss, Record, SegmentReason, Witness};
 use pmon_core::wire::{EventBody, layout};
 use pmon_core::{Seq, Task, Tgid};
 use pmon_fake::FakeSource;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pipeline::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat};
+use crate::pipeline::assemble::{Assembler, AssemblerSettings, Checkpoint, DivisionFence, Heartbeat};
 use crate::pipeline::chunk::BYTES_PER_DATAGRAM;
 use crate::pipeline::queue::{DATAGRAMS_PER_CHUNK, METADATA_PER_CHUNK, is_memory_available};
-use crate::sink::{Sink, SinkError};
+use crate::pipeline::segmented_sink::SegmentedSink;
 
 const CPUS: usize = 3;
 /// Time between two events in ns.
@@ -23,7 +23,7 @@ const BLIND_TIME: u64 = 1_000_000_000;
 /// The CPU that emits the heartbeats.
 const HEARTBEAT_CPU: u32 = 0;
 
-/// A sink that keeps the records.
+/// The records of a recording, by kind.
 #[derive(Debug, Default)]
 struct RecordedEvents {
     events: Vec<Event>,
@@ -35,13 +35,19 @@ struct RecordedEvents {
     excluded: BTreeMap<u32, u64>,
 }
 
-impl Sink for RecordedEvents {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+impl RecordedEvents {
+    fn new(sink: &SegmentedSink) -> Self {
+        let mut this = Self::default();
+        for segment in &sink.segments {
+            this.raw += segment.raw;
+            segment.records.iter().for_each(|record| this.add(record));
+        }
+        this
+    }
+
+    fn add(&mut self, record: &Record<'_>) {
         match record {
-            Record::Event(datagram, _) => match datagram.event(ByteOrder::NATIVE) {
-                Some(event) => self.events.push(event),
-                None => self.raw += 1,
-            },
+            Record::Event(datagram, _) => self.events.extend(datagram.event(ByteOrder::NATIVE)),
             Record::Loss(loss) => self.losses.push(*loss),
             Record::Blind(blind) => self.blind.push(*blind),
             Record::Witness(witness) => self.witness = Some(*witness),
@@ -49,15 +55,6 @@ impl Sink for RecordedEvents {
             Record::Excluded(excluded) => drop(self.excluded.insert(excluded.cpu.0, excluded.count)),
             _ => {}
         }
-        Ok(())
-    }
-
-    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
-        Ok(None)
-    }
-
-    fn finish(&mut self) -> Result<(), SinkError> {
-        Ok(())
     }
 }
 
@@ -65,7 +62,9 @@ impl Sink for RecordedEvents {
 struct PipelineSimulation {
     receiver: Receiver<FakeSource>,
     output: ChunkOutput,
-    assembler: Assembler<RecordedEvents>,
+    assembler: Assembler<SegmentedSink>,
+    /// Whether the recording is divided; otherwise, only the fences are emitted.
+    is_divided: bool,
     /// The next sequence number of each CPU.
     next: [u32; CPUS],
     /// The number of excluded events of each CPU: the source's counter, which starts at any value,
@@ -77,6 +76,8 @@ struct PipelineSimulation {
     malformed: u64,
     dropped: u64,
     without_memory: u64,
+    /// Number of checkpoints.
+    checkpoints: u64,
     /// Times of heartbeats that the kernel did not emit.
     blind: Vec<MonoNs>,
     /// The last fence that was reported.
@@ -86,7 +87,7 @@ struct PipelineSimulation {
 impl PipelineSimulation {
     /// Creates a recorder with this number of chunks, and CPUs whose sequence numbers start at
     /// `first`.
-    fn new(chunks: usize, first: [u32; CPUS]) -> Self {
+    fn new(chunks: usize, first: [u32; CPUS], is_divided: bool) -> Self {
         const METADATA: usize = size_of::<u32>();
         let bytes = chunks * (DATAGRAMS_PER_CHUNK * BYTES_PER_DATAGRAM + METADATA_PER_CHUNK + METADATA);
         let (receiver, output) = Receiver::new(FakeSource::new(), bytes, METADATA);
@@ -94,7 +95,8 @@ impl PipelineSimulation {
         let mut this = Self {
             receiver,
             output,
-            assembler: Assembler::new(RecordedEvents::default(), settings),
+            assembler: Assembler::new(SegmentedSink::default(), settings),
+            is_divided,
             next: first,
             excluded: first.map(|seq| (seq, 0)),
             time: 0,
@@ -103,6 +105,7 @@ impl PipelineSimulation {
             malformed: 0,
             dropped: 0,
             without_memory: 0,
+            checkpoints: 0,
             blind: Vec::new(),
             fence: None,
         };
@@ -189,7 +192,8 @@ impl PipelineSimulation {
                 self.time += BLIND_TIME;
                 let (began, ended) = (MonoNs(self.time), MonoNs(self.time + 9));
                 self.blind.push(began);
-                let number = self.blind.len() as u64;
+                self.checkpoints += 1;
+                let number = self.checkpoints;
                 let heartbeat = Heartbeat { began, ended, cpu: Cpu(HEARTBEAT_CPU) };
                 self.assembler.add_checkpoint(number, Checkpoint::Heartbeat(heartbeat)).unwrap();
                 self.receiver.complete_checkpoints(number);
@@ -202,6 +206,7 @@ impl PipelineSimulation {
                 self.receiver.set_fence(fence.clone());
                 self.fence = Some(fence);
             }
+            PipelineStep::Divide { is_fenced } => self.divide(is_fenced),
             PipelineStep::Receive => {
                 self.receive();
             }
@@ -209,6 +214,32 @@ impl PipelineSimulation {
                 self.receiver.hand_over().unwrap();
             }
             PipelineStep::Write { chunks } => self.write(chunks),
+        }
+    }
+
+    /// Divides the recording, with or without the writer thread waiting for the fence.
+    fn divide(&mut self, is_fenced: bool) {
+        let since = MonoNs(self.time + 1);
+        if self.is_divided {
+            self.assembler.prepare_division(since, (0..CPUS as u32).map(Cpu).collect(), None);
+        }
+        self.emit_fence();
+        self.checkpoints += 1;
+        let reached = (0..CPUS as u32).map(Cpu).collect();
+        let fence = DivisionFence { began: since, reached, unreached: Vec::new() };
+        self.assembler.add_checkpoint(self.checkpoints, Checkpoint::Fence(fence)).unwrap();
+        if is_fenced {
+            self.drain();
+            self.receiver.hand_over().unwrap();
+            self.write(usize::MAX);
+            self.receiver.complete_checkpoints(self.checkpoints);
+            self.receiver.hand_over().unwrap();
+            self.write(usize::MAX);
+            assert!(!self.is_divided || self.assembler.is_fenced());
+        }
+        if self.is_divided {
+            let clock = ClockAnchor { mono: MonoNs(self.time), ..ClockAnchor::default() };
+            self.assembler.divide(SegmentReason::Request, clock, None).unwrap();
         }
     }
 
@@ -234,7 +265,7 @@ impl PipelineSimulation {
     }
 
     /// Ends the recording with an event of every CPU. The writer thread lags as much as before.
-    fn finish(mut self) -> (ExpectedTotals, RecordedEvents) {
+    fn finish(mut self) -> (ExpectedTotals, SegmentedSink) {
         self.drain();
         self.emit_fence();
         self.drain();
@@ -293,6 +324,8 @@ enum PipelineStep {
     Blind,
     /// The drain thread reports a fence.
     Fence,
+    /// The recording is divided, after the fence of the division or without it.
+    Divide { is_fenced: bool },
     /// The drain thread receives once.
     Receive,
     /// The drain thread hands its chunk over.
@@ -318,6 +351,7 @@ fn steps() -> impl Strategy<Value = Vec<PipelineStep>> {
         1 => Just(PipelineStep::Malformed),
         1 => Just(PipelineStep::Blind),
         1 => Just(PipelineStep::Fence),
+        2 => any::<bool>().prop_map(|is_fenced| PipelineStep::Divide { is_fenced }),
         4 => Just(PipelineStep::Receive),
         2 => Just(PipelineStep::HandOver),
         2 => (1..4_usize).prop_map(|chunks| PipelineStep::Write { chunks }),
@@ -385,19 +419,55 @@ proptest! {
         first in prop::array::uniform3(prop_oneof![any::<u32>(), (u32::MAX - 300)..=u32::MAX]),
         steps in steps(),
     ) {
-        let mut simulation = PipelineSimulation::new(chunks, first);
-        steps.iter().for_each(|step| simulation.step(step));
-        let (expected, recorded) = simulation.finish();
-        check(first, &expected, &recorded)?;
+        let record = |is_divided| {
+            let mut simulation = PipelineSimulation::new(chunks, first, is_divided);
+            steps.iter().for_each(|step| simulation.step(step));
+            simulation.finish()
+        };
+        let (expected, undivided) = record(false);
+        let undivided = RecordedEvents::new(&undivided);
+        check(first, &expected, &undivided)?;
+        let (_, divided) = record(true);
+        check_divided(&expected, &undivided, &divided)?;
     }
+}
+
+/// Checks that each segment is complete in itself, and that all of them together have the records
+/// and the totals of an undivided recording.
+fn check_divided(
+    expected: &ExpectedTotals,
+    undivided: &RecordedEvents,
+    divided: &SegmentedSink,
+) -> Result<(), TestCaseError> {
+    divided.check().map_err(TestCaseError::fail)?;
+    let recorded = RecordedEvents::new(divided);
+    prop_assert_eq!(&recorded.events, &undivided.events);
+    prop_assert_eq!(&recorded.losses, &undivided.losses);
+    let end = expected.end;
+    let sum =
+        |of: fn(&End) -> u64| divided.segments.iter().flat_map(|segment| &segment.end).map(of).sum::<u64>();
+    let sums = [sum(|end| end.events), sum(|end| end.rejected), sum(|end| end.malformed)];
+    prop_assert_eq!(sums, [end.events, end.rejected, end.malformed]);
+    prop_assert_eq!(sum(|end| end.lost.total()), end.lost.total());
+    prop_assert_eq!(sum(|end| end.drops.unwrap_or(0)), end.drops.unwrap_or(0));
+    // A blind time may be divided as well.
+    let is_covered = |blind: &Blind| {
+        let mut parts =
+            recorded.blind.iter().filter(|part| blind.from < part.until && part.from < blind.until);
+        parts
+            .try_fold(blind.from, |until, part| (part.from <= until).then_some(part.until))
+            .is_some_and(|until| until >= blind.until)
+    };
+    prop_assert!(undivided.blind.iter().all(is_covered), "{:?} {:?}", undivided.blind, recorded.blind);
+    Ok(())
 }
 
 /// Runs the steps and returns the losses by cause.
 fn run(chunks: usize, steps: &[PipelineStep]) -> LossByCause {
-    let mut simulation = PipelineSimulation::new(chunks, [0; CPUS]);
+    let mut simulation = PipelineSimulation::new(chunks, [0; CPUS], false);
     steps.iter().for_each(|step| simulation.step(step));
     let (expected, recorded) = simulation.finish();
-    check([0; CPUS], &expected, &recorded).unwrap();
+    check([0; CPUS], &expected, &RecordedEvents::new(&recorded)).unwrap();
     expected.end.lost
 }
 
