@@ -1,0 +1,188 @@
+//! Recorders that continue each other on the running kernel, with the descriptors that a service
+//! manager keeps or that the process keeps across an exec.
+//!
+//! `cargo test --test restart`. An observer with a buffer for everything knows each event that the
+//! kernel emitted, by its CPU and number.
+#![allow(clippy::print_stderr, reason = "some tests print what they measured")]
+
+mod generations;
+mod load;
+mod manager;
+#[path = "../conservation/observer.rs"]
+mod observer;
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use pmon_testkit::guard::Need;
+use pmon_testkit::live::live_test_with;
+use rustix::process::Signal;
+
+use generations::Generations;
+use load::ForkLoad;
+use manager::{Manager, wait_until};
+use observer::Observer;
+
+const NEEDS: [Need<'static>; 3] = [
+    Need::Root,
+    Need::Recording(&[]),
+    Need::Command("shells with long numbers of descriptors", &["bash", "-c", "true 100<&-"]),
+];
+
+/// Number of restarts under load.
+const RESTARTS: usize = 20;
+
+/// Restarts a recorder under load, with these signals in turn. Returns what the recorders wrote.
+#[track_caller]
+fn restart(signals: &[Signal], directory: &tempfile::TempDir) -> (Generations, load::LoadReport, Observer) {
+    let mut manager = Manager::new(directory.path(), &[]);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    let observer = Observer::new().expect("root can observe all events");
+    let load = ForkLoad::start();
+    for signal in signals.iter().cycle().take(RESTARTS) {
+        wait_until(Instant::now() + Duration::from_millis(150));
+        manager.end(*signal);
+        assert_eq!(manager.start(), "continues");
+    }
+    let load = load.finish();
+    manager.end(Signal::TERM);
+    (Generations::read(directory.path()), load, observer)
+}
+
+#[test]
+fn restarts_with_kept_descriptors_lose_nothing() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let (generations, load, observer) = restart(&[Signal::TERM], &directory);
+    assert_eq!(generations.len(), RESTARTS + 1);
+    generations.print_times();
+    assert_eq!(generations.lost(), 0, "{generations:?}");
+    assert_eq!(generations.missing_between(), [0; RESTARTS]);
+    generations.compare(&observer.received());
+    assert_eq!(load.recorded(generations.events()), load.emitted);
+}
+
+#[test]
+fn a_killed_recorder_loses_only_what_it_had_received_and_not_written() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let (generations, load, observer) = restart(&[Signal::KILL, Signal::TERM], &directory);
+    let missing = generations.missing_between();
+    eprintln!("missing after each end: {missing:?}");
+    generations.print_times();
+    assert_eq!(generations.lost(), 0);
+    assert!(missing.iter().skip(1).step_by(2).all(|missing| *missing == 0), "{missing:?}");
+    // The drain thread hands its events over every 60 ms, and the file has them 100 ms later.
+    assert!(missing.iter().all(|missing| *missing < 20_000), "{missing:?}");
+    generations.compare(&observer.received());
+    assert!(load.recorded(generations.events()) + missing.iter().sum::<u64>() >= load.emitted);
+}
+
+#[test]
+fn the_events_of_a_long_absence_are_counted() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    // A ring for 481 pairs of fork and exit, of 88 and 184 bytes, and a queue for 1,260 events.
+    let mut manager = Manager::new(directory.path(), &["65536", "1048576"]);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    let observer = Observer::new().expect("root can observe all events");
+    manager.end(Signal::TERM);
+    let load = ForkLoad::burst(4000);
+    assert_eq!(manager.start(), "continues");
+    manager.end(Signal::TERM);
+    let generations = Generations::read(directory.path());
+    let lost = generations.lost() + generations.missing_between().iter().sum::<u64>();
+    let recorded = load.recorded(generations.events());
+    eprintln!("{recorded} of {} events waited, {lost} are lost", load.emitted);
+    assert!(recorded >= 1400, "the ring and the queue hold {recorded} events");
+    assert!(recorded + lost >= load.emitted && recorded < load.emitted);
+    generations.compare(&observer.received());
+}
+
+#[test]
+fn a_recorder_without_a_ring_continues_with_the_sockets_queue() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let mut manager = Manager::new(directory.path(), &["16777216", "67108864", "recvmmsg"]);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    let observer = Observer::new().expect("root can observe all events");
+    manager.end(Signal::TERM);
+    let load = ForkLoad::burst(1000);
+    assert_eq!(manager.start(), "continues");
+    manager.end(Signal::TERM);
+    let generations = Generations::read(directory.path());
+    assert_eq!((generations.lost(), generations.missing_between()), (0, vec![0]));
+    assert_eq!(load.recorded(generations.events()), load.emitted);
+    generations.compare(&observer.received());
+}
+
+#[test]
+fn a_program_replaces_itself_without_a_gap() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let programs = tempfile::tempdir().unwrap();
+    let mut manager = Manager::new(directory.path(), &[]);
+    let program = programs.path().join("recorder");
+    manager.copy_program(&program);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    let id = manager.service_id();
+    let observer = Observer::new().expect("root can observe all events");
+    let load = ForkLoad::start();
+    for _ in 0..5 {
+        // An upgrade puts another file at the path.
+        let newer = programs.path().join("newer");
+        fs::copy(&program, &newer).unwrap();
+        fs::rename(&newer, &program).unwrap();
+        wait_until(Instant::now() + Duration::from_millis(100));
+        manager.signal(Signal::USR1);
+        assert_eq!(manager.wait_until_ready(), "continues");
+        assert_eq!(manager.service_id(), id);
+    }
+    let executable = fs::read_link(format!("/proc/{id}/exe")).unwrap();
+    assert_eq!(executable, program, "the new file runs");
+    // Without a program, the recorder continues by itself.
+    fs::rename(&program, programs.path().join("old")).unwrap();
+    manager.signal(Signal::USR1);
+    let message = manager.receive(Duration::from_secs(10)).unwrap();
+    assert!(message.starts_with("STATUS=not replaced: No such file"), "{message}");
+    assert_eq!(manager.wait_until_ready(), "continues");
+    let load = load.finish();
+    manager.end(Signal::TERM);
+    let generations = Generations::read(directory.path());
+    assert_eq!(generations.len(), 7);
+    generations.print_times();
+    assert_eq!((generations.lost(), generations.missing_between()), (0, vec![0; 6]));
+    assert_eq!(load.recorded(generations.events()), load.emitted);
+    generations.compare(&observer.received());
+}
+
+#[test]
+fn descriptors_of_another_layout_or_that_do_not_belong_together_are_refused() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let mut manager = Manager::new(directory.path(), &[]);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    let mut is_refused = |change: &mut dyn FnMut(&mut Manager), why: &str| {
+        manager.end(Signal::TERM);
+        change(&mut manager);
+        let status = manager.start();
+        assert!(status.starts_with("begins: cannot continue") && status.contains(why), "{status}: {why}");
+    };
+    is_refused(
+        &mut |manager| manager.set_arguments(&["8192"]),
+        "the size of the ring was `16777216` and is `8192` now",
+    );
+    is_refused(&mut |manager| manager.set_arguments(&[]), "the size of the ring was `8192`");
+    is_refused(&mut |manager| manager.swap("pmon.ring", "pmon.counts"), "pmon.ring is map_type 6");
+    is_refused(&mut |manager| manager.swap("pmon.asleep", "pmon.round"), "pmon.asleep is map_type 2");
+    is_refused(&mut |manager| manager.swap("pmon.socket", "pmon.state"), "");
+    let garbage = || -> OwnedFd { File::open("/dev/null").unwrap().into() };
+    for name in
+        ["pmon.socket", "pmon.ring", "pmon.asleep", "pmon.counts", "pmon.round", "pmon.peaks", "pmon.state"]
+    {
+        is_refused(&mut |manager| manager.replace(name, Some(garbage())), name);
+        is_refused(&mut |manager| manager.replace(name, None), name);
+    }
+    // A socket of the same kind that has another filter, or none.
+    is_refused(
+        &mut |manager| manager.replace("pmon.socket", Some(load::connector_socket())),
+        "pmon.socket is a proc",
+    );
+    manager.end(Signal::TERM);
+    assert_eq!(manager.start(), "continues", "new descriptors replaced the refused ones");
+}
