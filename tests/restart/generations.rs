@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
+use pmon_core::accounting::LossByCause;
 use pmon_core::wire::Event;
 use pmon_core::{Cpu, MonoNs, Seq};
 use pmon_testkit::capture::CaptureContents;
@@ -13,9 +14,6 @@ use crate::observer::EventNumber;
 /// The captures in a directory, in the order of their names.
 #[derive(Debug)]
 pub(crate) struct Generations(Vec<CaptureContents>);
-
-/// The first and the last event of a CPU in a capture.
-type Ends = BTreeMap<Cpu, (Seq, Seq)>;
 
 impl Generations {
     /// Reads all captures. Fails the test if one is damaged.
@@ -42,28 +40,24 @@ impl Generations {
         self.0.iter().flat_map(CaptureContents::events)
     }
 
-    /// Returns the number of events that the captures count as lost.
-    pub(crate) fn lost(&self) -> u64 {
-        self.0.iter().flat_map(CaptureContents::losses).map(|loss| loss.count()).sum()
+    /// Returns the number of events that each capture counts as lost.
+    pub(crate) fn lost(&self) -> Vec<LossByCause> {
+        self.0.iter().map(CaptureContents::lost).collect()
     }
 
-    /// Returns for each division the number of events that neither of its captures accounts for.
+    /// Fails the test unless each number of each CPU, from its first in the first capture to its
+    /// last in the last one, is recorded or lost exactly once.
     #[track_caller]
-    pub(crate) fn missing_between(&self) -> Vec<u64> {
+    pub(crate) fn check_numbers(&self) {
         let mut next: BTreeMap<Cpu, Seq> = BTreeMap::new();
-        let mut all = Vec::new();
-        for capture in &self.0 {
-            let mut missing = 0;
-            for (cpu, (first, last)) in ends(capture) {
-                if let Some(expected) = next.insert(cpu, last.next()) {
-                    let between = first.0.wrapping_sub(expected.0);
-                    assert!(between < 1 << 31, "{cpu}: {first:?} is recorded twice");
-                    missing += u64::from(between);
-                }
+        for (index, capture) in self.0.iter().enumerate() {
+            let spans = capture.number_spans().unwrap_or_else(|why| panic!("{why}"));
+            for (cpu, span) in spans {
+                let end = Seq(span.first.0.wrapping_add(span.len as u32));
+                let expected = next.insert(cpu, end).unwrap_or(span.first);
+                assert_eq!(span.first, expected, "CPU {cpu}, capture {index}");
             }
-            all.push(missing);
         }
-        all.split_off(1)
     }
 
     /// Fails the test unless each recorded event is that which the kernel emitted.
@@ -90,12 +84,4 @@ impl Generations {
             eprintln!("{ms:.1} ms from the last event to the next recorder; {waited} events waited");
         }
     }
-}
-
-/// Returns the numbers that a capture accounts for.
-#[track_caller]
-fn ends(capture: &CaptureContents) -> Ends {
-    let spans = capture.number_spans().unwrap_or_else(|why| panic!("{why}"));
-    let ends = |first: Seq, len: u64| (first, Seq(first.0.wrapping_add(len as u32).wrapping_sub(1)));
-    spans.into_iter().map(|(cpu, span)| (cpu, ends(span.first, span.len))).collect()
 }

@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_testkit::guard::Need;
 use pmon_testkit::live::live_test_with;
 use rustix::process::Signal;
@@ -56,8 +57,8 @@ fn restarts_with_kept_descriptors_lose_nothing() {
     let (generations, load, observer) = restart(&[Signal::TERM], &directory);
     assert_eq!(generations.len(), RESTARTS + 1);
     generations.print_times();
-    assert_eq!(generations.lost(), 0, "{generations:?}");
-    assert_eq!(generations.missing_between(), [0; RESTARTS]);
+    assert_eq!(generations.lost(), [LossByCause::default(); RESTARTS + 1]);
+    generations.check_numbers();
     generations.compare(&observer.received());
     assert_eq!(load.recorded(generations.events()), load.emitted);
 }
@@ -66,15 +67,20 @@ fn restarts_with_kept_descriptors_lose_nothing() {
 fn a_killed_recorder_loses_only_what_it_had_received_and_not_written() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
     let (generations, load, observer) = restart(&[Signal::KILL, Signal::TERM], &directory);
-    let missing = generations.missing_between();
-    eprintln!("missing after each end: {missing:?}");
     generations.print_times();
-    assert_eq!(generations.lost(), 0);
-    assert!(missing.iter().skip(1).step_by(2).all(|missing| *missing == 0), "{missing:?}");
+    let lost = generations.lost();
+    // Each odd capture continues one whose recorder was killed.
+    let (by_kill, others): (Vec<_>, Vec<_>) = (0..).zip(&lost).partition(|(index, _)| index % 2 == 1);
+    let by_kill: Vec<_> = by_kill.iter().map(|(_, lost)| lost.of(LossCause::Restart)).collect();
+    eprintln!("lost by each kill: {by_kill:?}");
+    assert!(others.iter().all(|(_, lost)| lost.total() == 0), "{lost:?}");
+    let all: u64 = lost.iter().map(LossByCause::total).sum();
+    assert_eq!(all, by_kill.iter().sum::<u64>(), "{lost:?}");
     // The drain thread hands its events over every 60 ms, and the file has them 100 ms later.
-    assert!(missing.iter().all(|missing| *missing < 20_000), "{missing:?}");
+    assert!(by_kill.iter().all(|lost| *lost < 20_000), "{by_kill:?}");
+    generations.check_numbers();
     generations.compare(&observer.received());
-    assert!(load.recorded(generations.events()) + missing.iter().sum::<u64>() >= load.emitted);
+    assert!(load.recorded(generations.events()) + all >= load.emitted);
 }
 
 #[test]
@@ -89,11 +95,13 @@ fn the_events_of_a_long_absence_are_counted() {
     assert_eq!(manager.start(), "continues");
     manager.end(Signal::TERM);
     let generations = Generations::read(directory.path());
-    let lost = generations.lost() + generations.missing_between().iter().sum::<u64>();
-    let recorded = load.recorded(generations.events());
+    let [before, lost] = generations.lost()[..] else { panic!("two captures") };
+    assert_eq!((before.total(), lost.total()), (0, lost.of(LossCause::Socket)), "{lost:?}");
+    let (recorded, lost) = (load.recorded(generations.events()), lost.total());
     eprintln!("{recorded} of {} events waited, {lost} are lost", load.emitted);
     assert!(recorded >= 1400, "the ring and the queue hold {recorded} events");
     assert!(recorded + lost >= load.emitted && recorded < load.emitted);
+    generations.check_numbers();
     generations.compare(&observer.received());
 }
 
@@ -108,8 +116,9 @@ fn a_recorder_without_a_ring_continues_with_the_sockets_queue() {
     assert_eq!(manager.start(), "continues");
     manager.end(Signal::TERM);
     let generations = Generations::read(directory.path());
-    assert_eq!((generations.lost(), generations.missing_between()), (0, vec![0]));
+    assert_eq!(generations.lost(), [LossByCause::default(); 2]);
     assert_eq!(load.recorded(generations.events()), load.emitted);
+    generations.check_numbers();
     generations.compare(&observer.received());
 }
 
@@ -147,8 +156,9 @@ fn a_program_replaces_itself_without_a_gap() {
     let generations = Generations::read(directory.path());
     assert_eq!(generations.len(), 7);
     generations.print_times();
-    assert_eq!((generations.lost(), generations.missing_between()), (0, vec![0; 6]));
+    assert_eq!(generations.lost(), [LossByCause::default(); 7]);
     assert_eq!(load.recorded(generations.events()), load.emitted);
+    generations.check_numbers();
     generations.compare(&observer.received());
 }
 

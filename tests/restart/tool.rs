@@ -8,13 +8,24 @@
 //! whether it continues. `SIGTERM` ends it and leaves its subscription to the next run, `SIGUSR1`
 //! replaces it by the program at its path, and `SIGINT` ends it and its subscription.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use pmon_core::Seq;
+use pmon_core::capture::{CpuPosition, Positions, Record};
 use pmon_record::handover::{Descriptors, Program, ServiceManager};
-use pmon_record::{RecordOptions, Recording, Signals, Subscription, TransportChoice, WakeReason};
-use pmon_store::{CaptureFile, CaptureTarget};
+use pmon_record::{
+    RecordOptions, Recording, Signals, Sink, SinkError, Subscription, TransportChoice, WakeReason,
+};
+use pmon_store::{CaptureFile, CaptureFileOptions, Directory};
+use pmon_testkit::capture::{AccountedRecord, CaptureContents};
+
+/// The tests read captures that have not been finished, with a hole of this size.
+const SMALL_FILE: CaptureFileOptions = CaptureFileOptions { hole: 256 << 10, journal: true };
 
 fn main() -> Result<()> {
     let received = Descriptors::received();
@@ -79,9 +90,14 @@ fn record(
         manager.keep(&descriptors)?;
     }
     let number = fs::read_dir(directory)?.count();
-    let target = CaptureTarget::NewFile(directory.join(format!("{number:03}.pmon")));
-    let file = CaptureFile::create(&target, &subscription.header(&[]), false)?;
-    let recording = Recording::start(subscription, file, options)?;
+    let positions = if is_new { None } else { Some(positions(directory)?) };
+    let (name, header) = (format!("{number:03}.pmon"), subscription.header(&[]));
+    let file = CaptureFile::create_in(Arc::new(Directory::new(directory)), &name, &header, SMALL_FILE)?;
+    let sink = SegmentFile(file);
+    let recording = match &positions {
+        Some(positions) => Recording::resume(subscription, sink, options, positions)?,
+        None => Recording::start(subscription, sink, options)?,
+    };
     manager.notify(&format!("READY=1\nSTATUS={status}"))?;
     let reason = signals.wait(None)?;
     match reason {
@@ -90,4 +106,63 @@ fn record(
     }
     recording.join()?;
     Ok((reason, descriptors))
+}
+
+/// Returns the positions at which the last capture in a directory ends. A recorder that was killed
+/// has not recorded them, so they are those after its last event or loss.
+fn positions(directory: &Path) -> Result<Positions> {
+    let entries = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let last = entries.iter().max().context("an earlier capture")?;
+    let mut recorded = None;
+    let capture = CaptureContents::try_from_bytes(File::open(last)?, |record| {
+        if let Record::Positions(positions) = record {
+            recorded = Some(positions.clone());
+        }
+    });
+    let capture = capture.map_err(anyhow::Error::msg)?;
+    if let Some(recorded) = recorded {
+        return Ok(recorded);
+    }
+    let mut times = BTreeMap::new();
+    for record in &capture.accounted {
+        match record {
+            AccountedRecord::Event(event) => times.insert(event.cpu, event.time),
+            AccountedRecord::Loss(loss) => times.insert(loss.cpu, loss.before),
+        };
+    }
+    let spans = capture.number_spans().map_err(anyhow::Error::msg)?;
+    let cpus = spans.into_iter().map(|(cpu, span)| CpuPosition {
+        cpu,
+        next: Seq(span.first.0.wrapping_add(span.len as u32)),
+        time: times.get(&cpu).copied().unwrap_or_default(),
+    });
+    let time = times.values().copied().max().unwrap_or_default();
+    // The tests kill no recorder whose socket has dropped events.
+    ensure!(capture.witnesses.is_empty(), "the killed recorder's socket has dropped events");
+    Ok(Positions { time, cpus: cpus.collect(), source_drops: Some(0) })
+}
+
+/// A capture that ends with its positions.
+struct SegmentFile(CaptureFile);
+
+impl Sink for SegmentFile {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.0.record(record)
+    }
+
+    fn received_at(&mut self, time: Instant) {
+        self.0.received_at(time);
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
+        self.0.tick(now)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.0.finish()
+    }
+
+    fn has_segments(&self) -> bool {
+        true
+    }
 }
