@@ -109,6 +109,8 @@ pub(super) struct ForkComparison {
     /// Whether the capture omits events by choice. How many is only known at the end, so only the
     /// totals are compared then.
     is_partial: bool,
+    /// Whether a time without events precedes the readings.
+    is_interrupted: bool,
     /// Number of forks and losses that readings may still examine.
     credit: u64,
     first: Option<ForkCount>,
@@ -219,6 +221,16 @@ impl ForkComparison {
         self.compact(reading.from);
     }
 
+    /// Continues after a time without events, during which the number of forks is unknown.
+    pub(super) fn interrupt(&mut self) {
+        if !self.is_partial {
+            self.decide_pending(None);
+        }
+        let Self { report, is_partial, .. } = std::mem::take(self);
+        // The totals of a part of the events can no longer be compared.
+        *self = Self { report, is_partial, is_interrupted: true, ..Self::default() };
+    }
+
     /// Finishes the comparison at the end of a capture in which `excluded` events were omitted.
     pub(super) fn finish(&mut self, excluded: u64) -> ForkReport {
         match self.is_partial {
@@ -259,6 +271,9 @@ impl ForkComparison {
     /// Compares the totals of a capture that omits events: which of them are forks, and when they
     /// happened, is unknown.
     fn compare_all(&mut self, excluded: u64) {
+        if self.is_interrupted {
+            return;
+        }
         let (Some(first), Some(before_last), Some(last)) = (self.first, self.before_last, self.bounds) else {
             return;
         };

@@ -90,6 +90,7 @@ impl Verifier {
                     self.blinds.push(*blind);
                 }
             }
+            Record::Unobserved(_) => self.interrupt(),
             Record::Forks(ForkReading::Counted(count)) => {
                 let last = self.cpus.iter().map(|cpu| cpu.as_ref().map(|cpu| cpu.time));
                 self.forks.add_reading(*count, last);
@@ -190,9 +191,16 @@ impl Verifier {
             let (cpu, stated) = (excluded.cpu, excluded.count);
             return self.contradiction(Problem::Excluded { cpu, stated, found: 0 });
         };
+        // An excerpt can end after the last event that is in its scope.
+        let ahead = u64::from(excluded.last.next().0.wrapping_sub(sequence.next.0));
+        let is_ahead = ahead <= i32::MAX as u64;
+        if is_ahead {
+            sequence.next = excluded.last.next();
+            sequence.absent += ahead;
+        }
         let (absent, known) = (sequence.absent, std::mem::replace(&mut sequence.excluded, excluded.count));
-        let is_last = sequence.next == excluded.last.next();
-        if absent != excluded.count || known > excluded.count || !is_last {
+        self.absent += if is_ahead { ahead } else { 0 };
+        if absent != excluded.count || known > excluded.count || !is_ahead {
             let (cpu, stated) = (excluded.cpu, excluded.count);
             return self.contradiction(Problem::Excluded { cpu, stated, found: absent });
         }
@@ -251,6 +259,18 @@ impl Verifier {
             self.cpus.resize(index + 1, None);
         }
         self.cpus.get_mut(index)
+    }
+
+    /// Continues after a time without events: the numbers before and after it are unrelated.
+    fn interrupt(&mut self) {
+        if self.now.is_none() {
+            // Nothing has been counted yet.
+            return;
+        }
+        self.check_absent();
+        self.cpus.clear();
+        self.absent = 0;
+        self.forks.interrupt();
     }
 
     /// Checks that every missing number is lost or excluded.

@@ -1,7 +1,7 @@
 use pmon_core::Task;
 use pmon_core::capture::{
     Blind, CpuCounts, Excluded, Fence, FencePosition, ForkCount, ForkReading, RingCounts, ScopeInfo,
-    UnreachedCpu, UnreachedReason, Witness,
+    Unobserved, UnobservedReason, UnreachedCpu, UnreachedReason, Witness,
 };
 use pmon_core::wire::{Comm, EventBody};
 use proptest::prelude::*;
@@ -105,6 +105,32 @@ fn counted_excluded_events_are_not_missing() {
     records.pop();
     let report = verify_sealed(records);
     assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Damaged, 5, 2), "{report:?}");
+}
+
+#[test]
+fn excluded_events_after_the_last_event_of_a_cpu_are_counted() {
+    let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), excluded(0, 20, 9)]);
+    assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Complete, 9, 0), "{report:?}");
+    let report = verify_sealed(vec![scope(), event(0, 10), excluded(0, 20, 9)]);
+    assert_eq!(report.verdict(), Verdict::Damaged, "{report:?}");
+}
+
+#[test]
+fn numbers_before_and_after_a_time_without_events_are_unrelated() {
+    let span = Unobserved { from: MonoNs(11), until: MonoNs(40), reason: UnobservedReason::Stopped };
+    let gap = || Record::Unobserved(span);
+    let report = verify_sealed(vec![event(0, 10), gap(), event(0, 50), event(0, 51)]);
+    assert_eq!((report.missing, report.problem_count), (0, 0), "{report:?}");
+    let report = verify_sealed(vec![event(0, 10), gap(), event(0, 50), event(0, 52)]);
+    assert_eq!(report.missing, 1, "{report:?}");
+    // Events that are excluded before the span must be counted before it.
+    let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), gap(), event(0, 50)]);
+    assert_eq!(report.missing, 4, "{report:?}");
+    // The forks during the span are unknown.
+    let records =
+        vec![fork(0, 5), forks(10, 1, 1), gap(), at(0, 41, 50), forks(45, 100, 1), forks(46, 100, 1)];
+    let report = verify_sealed([records, vec![at(0, 60, 51)]].concat());
+    assert_eq!(report.forks.missing, 0, "{report:?}");
 }
 
 #[test]
