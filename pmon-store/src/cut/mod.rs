@@ -1,23 +1,34 @@
 //! Excerpts of captures that stand alone.
 
+mod accounts;
+mod copy;
+mod output;
+mod range;
 mod report;
+mod selected;
+mod start;
+mod steps;
 
-use std::io::{self, Write};
+#[cfg(test)]
+mod tests;
+
+use std::io;
 
 use pmon_analysis::TimeBound;
 use pmon_analysis::filter::{ExitIndex, Filter};
+use pmon_core::MonoNs;
 use pmon_core::capture::{EncodeError, OpenError};
 use thiserror::Error;
 
 pub use report::CutReport;
+pub use steps::cut;
+
+use crate::disk::StoredFile;
 
 /// The captures that an excerpt is taken from, in the order of their times.
 ///
 /// Only the captures that can hold a part of the range are opened, one at a time.
 pub trait CutSource {
-    /// A capture that can be read and searched.
-    type Input: io::Read + io::Seek;
-
     /// Returns the number of captures.
     fn count(&self) -> usize;
 
@@ -28,7 +39,7 @@ pub trait CutSource {
     ///
     /// # Errors
     /// When the capture cannot be opened.
-    fn open(&self, index: usize) -> io::Result<Self::Input>;
+    fn open(&self, index: usize) -> io::Result<Box<dyn StoredFile>>;
 }
 
 /// What an excerpt contains.
@@ -44,6 +55,9 @@ pub struct CutOptions {
     pub uuid: [u8; 16],
     /// Name and version of the program that makes the excerpt.
     pub tool: String,
+    /// Present time on the monotonic clock, if the sources are being recorded; later times of the
+    /// range are in the future.
+    pub now: Option<MonoNs>,
 }
 
 /// The events of an excerpt that does not contain all events of its range.
@@ -97,22 +111,4 @@ pub enum CutError {
     /// A record does not fit the format.
     #[error("cannot encode the excerpt: {0}")]
     Encode(#[from] EncodeError),
-}
-
-/// Writes the excerpt of `source` that `options` describe to `output`.
-///
-/// The excerpt is a capture of its own: it begins with the process table as of its first event, and
-/// states what it does not contain. Blocks that lie within the range are copied without decoding
-/// their events. `progress` receives the number of bytes read so far.
-///
-/// # Errors
-/// When a source cannot be read, or the excerpt cannot be written. Damaged parts of a source are no
-/// error.
-pub fn cut<S: CutSource>(
-    _source: &S,
-    _options: &CutOptions,
-    _output: &mut dyn Write,
-    _progress: &mut dyn FnMut(u64),
-) -> Result<CutReport, CutError> {
-    Err(CutError::NoCapture)
 }

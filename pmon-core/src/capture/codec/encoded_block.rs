@@ -36,6 +36,11 @@ impl<'a> EncodedBlock<'a> {
         Self { header, payload, skip }
     }
 
+    /// Returns the number of the block's first record, counted over the whole capture.
+    pub fn first_record(&self) -> u64 {
+        self.header.first_record
+    }
+
     /// Returns the number of records, including those that an earlier block had.
     pub fn records(&self) -> u32 {
         self.header.records

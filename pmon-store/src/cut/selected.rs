@@ -1,0 +1,110 @@
+//! Selects events as `print` does.
+
+use std::collections::BTreeSet;
+
+use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock};
+use pmon_core::capture::{ClockAnchor, DetailsSubject, Record};
+use pmon_core::wire::{ByteOrder, EventBody};
+use pmon_core::{MonoNs, Tgid};
+
+use super::Selection;
+use super::range::Range;
+
+/// Maximum number of selected execs whose details may arrive late.
+const MAX_LATE: usize = 1 << 16;
+
+/// Selects the events of an excerpt. Records wait here until the details of the execs before them
+/// have arrived.
+pub(super) struct SelectedEvents {
+    joiner: DetailsJoiner,
+    processes: ProcessTable,
+    filter: Filter,
+    wall: WallClock,
+    /// Selected execs without details.
+    late: BTreeSet<(Tgid, MonoNs)>,
+    /// Whether an event of the range, and one after it, has been returned or left out.
+    has_begun: bool,
+    is_past: bool,
+    /// Whether the first scan of `/proc` belongs to the process table.
+    skips_scan: bool,
+}
+
+impl SelectedEvents {
+    /// Creates the state for a source from its first record on. `skips_scan` states whether the
+    /// first scan of `/proc` belongs to the process table.
+    pub(super) fn new(
+        selection: &Selection,
+        order: ByteOrder,
+        start: ClockAnchor,
+        has_begun: bool,
+        skips_scan: bool,
+    ) -> Self {
+        let mut filter = Filter { since: None, until: None, ..selection.filter.clone() };
+        if let (Some(tree), Some(exits)) = (&mut filter.tree, &selection.exits) {
+            tree.expect_missing_forks(exits.clone());
+        }
+        let mut wall = WallClock::new();
+        wall.observe(start);
+        Self {
+            joiner: DetailsJoiner::new(order),
+            processes: ProcessTable::new(),
+            filter,
+            wall,
+            late: BTreeSet::new(),
+            has_begun,
+            is_past: false,
+            skips_scan,
+        }
+    }
+
+    /// Adds the next record.
+    pub(super) fn push(&mut self, record: &Record<'_>) {
+        self.joiner.push(record.clone());
+    }
+
+    /// Makes all records due.
+    pub(super) fn release(&mut self) {
+        self.joiner.release();
+    }
+
+    /// Returns the next record that belongs to the excerpt, or may do so.
+    pub(super) fn pop(&mut self, range: &Range) -> Option<OwnedRecord> {
+        loop {
+            let record = self.joiner.pop()?;
+            self.processes.apply(&record);
+            self.filter.observe(&record);
+            if self.selects(&record, range) {
+                return Some(record);
+            }
+        }
+    }
+
+    fn selects(&mut self, record: &OwnedRecord, range: &Range) -> bool {
+        match record {
+            OwnedRecord::Event(item) => {
+                let event = item.event.as_ref();
+                let time = event.map(|event| event.time);
+                let is_within = range.contains(time);
+                self.has_begun |= is_within;
+                self.is_past |= time.is_some_and(|time| time > range.until);
+                let is_selected = is_within && self.filter.matches(event, &self.processes, &self.wall);
+                if let (true, Some(event), None) = (is_selected, event, &item.details)
+                    && let EventBody::Exec { task } = event.body
+                    && self.late.len() < MAX_LATE
+                {
+                    self.late.insert((task.tgid, event.time));
+                }
+                is_selected
+            }
+            OwnedRecord::Details(details) => match details.subject {
+                DetailsSubject::Exec { tgid, time } => self.late.remove(&(tgid, time)),
+                DetailsSubject::Snapshot { .. } => self.has_begun && !self.is_past && !self.skips_scan,
+            },
+            OwnedRecord::Snapshot(_) => {
+                !std::mem::take(&mut self.skips_scan) && self.has_begun && !self.is_past
+            }
+            OwnedRecord::Loss(_) | OwnedRecord::Blind(_) | OwnedRecord::Clock(_) => true,
+            _ => false,
+        }
+    }
+}
