@@ -48,6 +48,8 @@ pub(crate) trait RecorderService {
 pub(crate) enum WaitEnd {
     /// The recording has ended, or shall end.
     Stop,
+    /// A signal other than Ctrl-C shall end the recorder, and another one may continue.
+    Terminate,
     /// The recording shall be handed over to another process.
     HandOver,
 }
@@ -135,7 +137,8 @@ impl RecordingControl<'_> {
                 // A terminal sends SIGINT to the command as well, whose end is still recorded.
                 (WakeReason::Interrupt, Some(_)) if !interrupted => interrupted = true,
                 (WakeReason::Terminate, Some(child)) => child.terminate(),
-                (WakeReason::Interrupt | WakeReason::Terminate, _) => break,
+                (WakeReason::Interrupt, _) => break,
+                (WakeReason::Terminate, None) => return Ok(WaitEnd::Terminate),
                 _ => {}
             }
             let counters = recording.counters();
@@ -153,6 +156,11 @@ impl RecordingControl<'_> {
     /// Ends `recording`, and returns its sink.
     pub(crate) fn stop<S: Sink + 'static>(self, recording: Recording<S>) -> Result<(S, End), Failure> {
         recording.stopper().stop();
+        self.join(recording)
+    }
+
+    /// Waits until `recording`, which was stopped, has ended.
+    pub(crate) fn join<S: Sink + 'static>(self, recording: Recording<S>) -> Result<(S, End), Failure> {
         let stopped = Instant::now();
         while !recording.is_finished() {
             if let WakeReason::Interrupt | WakeReason::Terminate = wait(self.signals, None)?

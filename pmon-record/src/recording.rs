@@ -222,7 +222,7 @@ impl<S: Sink + 'static> Recording<S> {
     }
 }
 
-/// A handle that ends a recording.
+/// A handle that ends a recording, and outlives it.
 #[derive(Clone)]
 pub struct Stopper {
     status: Arc<RecordingStatus>,
@@ -230,6 +230,11 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    /// Returns the counters as of now; the final ones after [`Recording::join`].
+    pub fn counters(&self) -> Counters {
+        self.status.counters()
+    }
+
     /// Requests the end of the recording, and returns at once. Events that the kernel has emitted
     /// until now are still recorded.
     pub fn stop(&self) {

@@ -231,6 +231,11 @@ impl Descriptors {
         self.state.check(options)
     }
 
+    /// Returns the identity of the socket. No other socket has had it since the machine started.
+    pub fn socket_id(&self) -> &str {
+        self.state.identity(Role::Socket).unwrap_or_default()
+    }
+
     /// Returns each descriptor with its name.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
         self.kept.iter().map(|(role, fd)| (role.name(), fd.as_fd()))

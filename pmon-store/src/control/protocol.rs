@@ -285,11 +285,7 @@ pub struct ReloadReply {
 /// The reply to [`Request::Upgrade`]. It is sent before the recorder replaces itself; `status`
 /// then reports another [`Status::started_ns`], or [`Status::upgrade_error`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpgradeReply {
-    /// The program that the recorder executes.
-    #[serde(default)]
-    pub program: String,
-}
+pub struct UpgradeReply {}
 
 /// A reply with the version of the protocol.
 #[derive(Serialize)]

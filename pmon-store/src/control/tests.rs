@@ -62,7 +62,7 @@ fn replies_are_read_as_they_are_written_and_may_gain_fields() {
         Reply::Snapshot(clip),
         Reply::Rotate(RotateReply { ending: Some("x".into()) }),
         Reply::Reload(ReloadReply { changed: vec!["max-use".into()], ..ReloadReply::default() }),
-        Reply::Upgrade(UpgradeReply { program: "/usr/bin/pmon".into() }),
+        Reply::Upgrade(UpgradeReply {}),
         Reply::error(ErrorCode::Busy, "why"),
     ] {
         let line = reply.to_line();

@@ -1,6 +1,7 @@
 //! `pmon record`: records process events to a file, or to a store.
 
 mod file;
+mod handover;
 mod reload;
 mod service;
 mod store;

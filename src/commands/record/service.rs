@@ -47,9 +47,11 @@ pub(super) struct RecorderFacts {
 /// The requests to a recorder, and the state that they change.
 pub(super) struct StoreService<'a> {
     pub(super) facts: RecorderFacts,
+    /// Why the recorder cannot be replaced by another program, if it cannot.
+    pub(super) upgrade: Result<(), String>,
     /// The command line, for reloads.
     pub(super) line: &'a [OsString],
-    pub(super) config: RecordConfig,
+    pub(super) config: &'a mut RecordConfig,
     pub(super) handle: StoreHandle,
     pub(super) clips: Option<ClipHandle>,
     /// Requests of the control socket; `None` if there is no socket.
@@ -63,8 +65,15 @@ pub(super) struct ServiceState {
     pending: VecDeque<PendingClip>,
     storage_error: Option<String>,
     unsynced_directory: Option<String>,
-    pub(super) upgrade_requested: bool,
-    pub(super) upgrade_error: Option<String>,
+    upgrade_requested: bool,
+    upgrade_error: Option<String>,
+}
+
+impl ServiceState {
+    /// Creates the state of a recorder that could not be replaced for this reason, if there is one.
+    pub(super) fn after(upgrade_error: Option<String>) -> Self {
+        Self { upgrade_error, ..Self::default() }
+    }
 }
 
 /// A requested clip, and the client that waits for it; `None` if a signal requested it.
@@ -171,7 +180,7 @@ impl StoreService<'_> {
                 max_age_ns: options.max_age.map(|age| age.as_nanos() as u64),
                 keep_free_bytes: options.keep_free,
             },
-            triggers: reload::triggers(&self.config),
+            triggers: reload::triggers(self.config),
             storage_error: store.last_error,
             upgrade_error: self.state.upgrade_error.clone(),
         }
@@ -206,19 +215,17 @@ impl StoreService<'_> {
     /// Reads the configuration again, and applies what can change while the recorder runs. After an
     /// error, the old settings stay in force.
     fn reload(&mut self) -> Result<pmon_store::control::ReloadReply, String> {
-        reload::reload(self.line, &mut self.config, &self.handle).map_err(|failure| {
+        reload::reload(self.line, self.config, &self.handle).map_err(|failure| {
             format!("the configuration was not reloaded, the old one stays in force: {}", failure.message())
         })
     }
 
     fn request_upgrade(&mut self) -> Reply {
-        match std::env::current_exe() {
-            Ok(program) => {
-                self.state.upgrade_requested = true;
-                Reply::Upgrade(UpgradeReply { program: program.to_string_lossy().into_owned() })
-            }
-            Err(error) => Reply::error(ErrorCode::Failed, format!("cannot find the program: {error}")),
+        if let Err(why) = &self.upgrade {
+            return Reply::error(ErrorCode::Failed, why);
         }
+        self.state.upgrade_requested = true;
+        Reply::Upgrade(UpgradeReply {})
     }
 
     /// Reports changes of the store's state.

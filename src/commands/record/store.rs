@@ -6,109 +6,184 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use pmon_core::capture::Header;
-use pmon_record::{Counters, Recording, Signals, Subscription};
+use pmon_record::handover::{Descriptors, Program};
+use pmon_record::{Recording, Signals};
 use pmon_store::control::{ControlServer, ControlSocket, IncomingRequest};
 use pmon_store::{Directory, LockedStore, OpenStoreError, ProcessModel, Recovered, StoreHandle, StoreWriter};
 
+use super::handover::{self, KeptDescriptors, Service, StartedSubscription};
 use super::reload::store_options;
 use super::service::{RecorderFacts, ServiceState, StoreService};
 use super::summary::StoreSummary;
 use crate::child::CommandProcess;
 use crate::config::RecordConfig;
-use crate::control::{self, ProgressDisplay, RecordingControl};
+use crate::control::{self, ProgressDisplay, RecordingControl, WaitEnd};
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
-use crate::output::harmless;
+use crate::output::{harmless, shell_word};
+use crate::report::summary::print_json;
 use crate::terminal::{self, counted, size};
 use crate::time_spec::local_time;
 
 /// Mode of a store's directory that pmon creates: command lines may contain secrets.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Records until a signal, the deadline, the end of the command or a request.
+/// Records until a signal, the deadline or the end of the command.
 pub(super) fn run(directory: &Path, config: RecordConfig, line: &[OsString]) -> Result<u8, Failure> {
-    let args = &config.args;
-    let (quiet, strict) = (args.quiet, args.strict);
-    let command = args.command.clone();
-    let options = super::options(args)?;
-    let mut signals = Signals::for_service()
-        .or_fail(exit::ENVIRONMENT, "cannot handle signals; check the limit on open files (ulimit -n)")?;
+    let mut kept = Descriptors::received();
+    let program =
+        Program::current().or_fail(exit::ENVIRONMENT, "cannot find the program in /proc; mount /proc")?;
     create_directory(directory)?;
-    let store = LockedStore::open(Arc::new(Directory::new(directory)))?;
-    let is_talkative = !quiet && !args.json;
-    report_recovered(store.recovered(), directory);
-
-    let subscription = Subscription::open(&options)?;
-    let header = subscription.header(&command);
-    let model = ProcessModel::new(header.byte_order, header.meta.ticks_per_second, header.meta.start);
-    let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model);
-    control::report_added_listeners(subscription.added_listeners());
-    let began = Instant::now();
-    let recording = Recording::start(subscription, writer, &options).map_err(control::failure)?;
-    let mut child = match CommandProcess::start(&command) {
-        Ok(child) => child,
-        Err(failure) => {
-            recording.stopper().stop();
-            recording.join().map_err(control::failure)?;
-            return Err(failure);
+    let mut recorder = StoreRecorder { directory, line, config, upgrade_error: None };
+    loop {
+        match recorder.record(kept)? {
+            RecorderEnd::Done(code) => return Ok(code),
+            RecorderEnd::HandOver(descriptors) => {
+                // All threads have ended, and every file is complete.
+                let error = program.exec(&descriptors);
+                terminal::eprintln(format_args!(
+                    "pmon: cannot run {}: {error}; this program goes on",
+                    shown(program.path())
+                ));
+                recorder.upgrade_error = Some(format!("cannot run {}: {error}", shown(program.path())));
+                kept = Some(Ok(descriptors));
+            }
         }
-    };
-    let (server, incoming) = match control_server(directory, &signals) {
-        Ok((server, incoming)) => (Some(server), Some(incoming)),
-        Err(error) => {
-            terminal::eprintln(format_args!(
-                "pmon: cannot listen for `pmon snapshot` and `pmon control`: {error}; the recording goes on without it"
-            ));
-            (None, None)
-        }
-    };
-    if is_talkative {
-        let transport = &header.meta.transport;
-        terminal::eprintln(format_args!(
-            "pmon: recording to {} by {transport}; read it with `pmon print {}`",
-            shown(directory),
-            shown(directory)
-        ));
+        // Options that needed a restart are in force from now on.
+        recorder.config = RecordConfig::read(line)?;
     }
+}
 
-    let deadline = args.duration.and_then(|duration| began.checked_add(duration));
-    let json = args.json;
-    let mut service = StoreService {
-        facts: facts(&header, directory, args.store.flight.is_some()),
-        line,
-        config,
-        handle: handle.clone(),
-        clips: None,
-        incoming,
-        state: ServiceState::default(),
-    };
-    let output = || describe(&handle);
-    let mut control = RecordingControl {
-        signals: &mut signals,
-        deadline,
-        display: ProgressDisplay::new(!quiet && child.is_none(), Some(&output)),
-        child: child.as_mut(),
-        is_shown: false,
-        service: Some(&mut service),
-    };
-    let result = control.wait(&recording).and_then(|_end| {
-        let counters = recording.counters();
-        control.stop(recording).map(|_| counters)
-    });
-    drop(server);
-    let result = result.and_then(|counters: Counters| {
-        let summary = StoreSummary::new(directory, &counters, handle.status(), began.elapsed());
-        if json {
-            crate::report::summary::print_json(summary.json(), !command.is_empty())?;
-        } else if !quiet {
-            terminal::eprintln(summary.text().trim_end());
+/// Records to a store.
+struct StoreRecorder<'a> {
+    directory: &'a Path,
+    line: &'a [OsString],
+    config: RecordConfig,
+    /// Why this program was not replaced by another one.
+    upgrade_error: Option<String>,
+}
+
+/// Why [`StoreRecorder::record`] has returned.
+enum RecorderEnd {
+    /// The recording has ended; this is the exit code.
+    Done(u8),
+    /// Another program shall continue with these descriptors.
+    HandOver(Descriptors),
+}
+
+impl StoreRecorder<'_> {
+    /// Records until a signal, the deadline, the end of the command, or a request to hand over.
+    fn record(&mut self, kept: KeptDescriptors) -> Result<RecorderEnd, Failure> {
+        let Self { directory, line, config, .. } = self;
+        let (directory, args) = (*directory, &config.args);
+        let options = super::options(args)?;
+        let mut signals = Signals::for_service()
+            .or_fail(exit::ENVIRONMENT, "cannot handle signals; check the limit on open files (ulimit -n)")?;
+        let store = LockedStore::open(Arc::new(Directory::new(directory)))?;
+        report_recovered(store.recovered(), directory);
+
+        let started = handover::subscribe(kept, &options, directory, store.recovered(), &args.command)?;
+        let StartedSubscription { subscription, header, positions, descriptors } = started;
+        control::report_added_listeners(subscription.added_listeners());
+        let model = ProcessModel::new(header.byte_order, header.meta.ticks_per_second, header.meta.start);
+        let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model);
+        let began = Instant::now();
+        let recording = match &positions {
+            Some(positions) => Recording::resume(subscription, writer, &options, positions),
+            None => Recording::start(subscription, writer, &options),
+        };
+        let recording = recording.map_err(control::failure)?;
+        let mut child = match CommandProcess::start(&args.command) {
+            Ok(child) => child,
+            Err(failure) => {
+                recording.stopper().stop();
+                recording.join().map_err(control::failure)?;
+                return Err(failure);
+            }
+        };
+        let (server, incoming) = control_server(directory, &signals).unzip();
+        let how = if positions.is_some() { "continuing the recording to" } else { "recording to" };
+        let (shown_store, transport) = (shown(directory), &header.meta.transport);
+        if !args.quiet && !args.json {
+            terminal::eprintln(format_args!(
+                "pmon: {how} {shown_store} by {transport}; read it with `pmon print {}`",
+                shell_word(directory.as_os_str().as_encoded_bytes())
+            ));
         }
-        Ok(if strict { summary.exit_code() } else { exit::DONE })
-    });
-    super::wait_for_command(result, child, &mut signals)
+        let manager = Service::started(descriptors.as_ref(), &format!("{how} {shown_store} by {transport}"));
+
+        let deadline = args.duration.and_then(|duration| began.checked_add(duration));
+        let upgrade = match () {
+            () if !args.command.is_empty() || args.duration.is_some() => {
+                Err("a recorder with --for or a command cannot be replaced".to_owned())
+            }
+            () if args.store.flight.is_some() => {
+                Err("the past of a flight recorder is in its memory; restart it instead".to_owned())
+            }
+            () if descriptors.is_none() => {
+                Err("the recording of a part of the events cannot be continued; restart the recorder".into())
+            }
+            () => Ok(()),
+        };
+        let (quiet, json, strict) = (args.quiet, args.json, args.strict);
+        let output_is_used = !args.command.is_empty();
+        let mut service = StoreService {
+            facts: facts(&header, directory, args.store.flight.is_some()),
+            upgrade,
+            line,
+            config,
+            handle: handle.clone(),
+            clips: None,
+            incoming,
+            state: ServiceState::after(self.upgrade_error.take()),
+        };
+        let output = || describe(&handle);
+        let mut control = RecordingControl {
+            signals: &mut signals,
+            deadline,
+            display: ProgressDisplay::new(!quiet && child.is_none(), Some(&output)),
+            child: child.as_mut(),
+            is_shown: false,
+            service: Some(&mut service),
+        };
+        let ended = control.wait(&recording)?;
+        let stopper = recording.stopper();
+        // A service manager that keeps the descriptors restarts the recorder, or closes them.
+        let is_kept = manager.is_there() && descriptors.is_some();
+        match ended {
+            WaitEnd::HandOver => stopper.detach(),
+            WaitEnd::Terminate if is_kept => {
+                manager.notify("STOPPING=1");
+                stopper.detach();
+            }
+            WaitEnd::Terminate | WaitEnd::Stop => {
+                manager.notify("STOPPING=1");
+                manager.forget();
+                stopper.stop();
+            }
+        }
+        let joined = control.join(recording).map(|(writer, _)| drop(writer));
+        drop(server);
+        if let (WaitEnd::HandOver, Some(descriptors)) = (ended, descriptors) {
+            joined?;
+            return Ok(RecorderEnd::HandOver(descriptors));
+        }
+        let counters = stopper.counters();
+        let result = joined.and_then(|()| {
+            let summary = StoreSummary::new(directory, &counters, handle.status(), began.elapsed());
+            if json {
+                print_json(summary.json(), output_is_used)?;
+            } else if !quiet {
+                terminal::eprintln(summary.text().trim_end());
+            }
+            Ok(if strict { summary.exit_code() } else { exit::DONE })
+        });
+        super::wait_for_command(result, child, &mut signals).map(RecorderEnd::Done)
+    }
 }
 
 /// Creates the store's directory if it does not exist.
@@ -170,13 +245,15 @@ fn report_recovered(recovered: &Recovered, directory: &Path) {
     }
 }
 
-/// Starts the control socket.
-fn control_server(
-    directory: &Path,
-    signals: &Signals,
-) -> io::Result<(ControlServer, std::sync::mpsc::Receiver<IncomingRequest>)> {
+/// Starts the control socket. A recorder without one still records.
+fn control_server(directory: &Path, signals: &Signals) -> Option<(ControlServer, Receiver<IncomingRequest>)> {
     let wake = signals.wake();
-    ControlServer::start(ControlSocket::bind(directory)?, move || wake.wake())
+    let start = |socket| ControlServer::start(socket, move || wake.wake());
+    ControlSocket::bind(directory).and_then(start).map_err(|error| {
+        terminal::eprintln(format_args!(
+            "pmon: cannot listen for `pmon snapshot` and `pmon control`: {error}; the recording goes on without them"
+        ));
+    }).ok()
 }
 
 fn facts(header: &Header, directory: &Path, is_flight: bool) -> RecorderFacts {

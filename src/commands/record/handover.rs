@@ -1,0 +1,144 @@
+//! Continues the recording of an earlier recorder of the store, and passes the recording on to the
+//! next one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use pmon_core::capture::{Header, Positions, SegmentInfo, SegmentReason};
+use pmon_record::handover::{Descriptors, HandoverError, ServiceManager};
+use pmon_record::{RecordOptions, Subscription};
+use pmon_store::{LastSegment, Recovered};
+
+use crate::exit::Failure;
+use crate::terminal;
+
+/// Name of the file in a store that identifies the socket of its last recorder.
+const RECORDER_FILE: &str = ".recorder";
+
+/// Descriptors of an earlier recorder, if this process received any.
+pub(super) type KeptDescriptors = Option<Result<Descriptors, HandoverError>>;
+
+/// A subscription, and where its recording begins.
+pub(super) struct StartedSubscription {
+    pub(super) subscription: Subscription,
+    pub(super) header: Header,
+    /// Where the last segment of the store ends, if the recording continues it.
+    pub(super) positions: Option<Positions>,
+    /// The descriptors for the next recorder; `None` if they cannot be kept.
+    pub(super) descriptors: Option<Descriptors>,
+}
+
+/// Continues with kept descriptors if they are those of the recorder of the store's last segment.
+/// Otherwise reports why not, and subscribes.
+pub(super) fn subscribe(
+    kept: KeptDescriptors,
+    options: &RecordOptions,
+    directory: &Path,
+    recovered: &Recovered,
+    command: &[OsString],
+) -> Result<StartedSubscription, Failure> {
+    let file = directory.join(RECORDER_FILE);
+    let adopted = kept.and_then(|kept| match adopt(kept, options, &file, recovered.last.as_ref()) {
+        Ok(adopted) => Some(adopted),
+        Err(why) => {
+            terminal::eprintln(format_args!("pmon: {why}; the time until now is unobserved"));
+            None
+        }
+    });
+    let (mut subscription, last) = match adopted {
+        Some((subscription, last)) => (subscription, Some(last)),
+        None => (Subscription::open(options)?, None),
+    };
+    let mut header = subscription.header(command);
+    if let Some(last) = last {
+        header.meta.previous = Some(last.header.uuid);
+        let positions = last.positions.cpus.clone();
+        header.meta.segment = Some(SegmentInfo { reason: SegmentReason::Restart, positions });
+    }
+    let descriptors = if options.scope.is_all() { subscription.descriptors(options).ok() } else { None };
+    write_recorder(&file, descriptors.as_ref());
+    Ok(StartedSubscription {
+        subscription,
+        header,
+        positions: last.map(|last| last.positions.clone()),
+        descriptors,
+    })
+}
+
+fn adopt<'a>(
+    kept: Result<Descriptors, HandoverError>,
+    options: &RecordOptions,
+    file: &Path,
+    last: Option<&'a LastSegment>,
+) -> Result<(Subscription, &'a LastSegment), String> {
+    let kept = kept.map_err(|error| error.to_string())?;
+    let is_last = fs::read_to_string(file).is_ok_and(|text| text.trim_end() == kept.socket_id());
+    let Some(last) = last.filter(|_| is_last) else {
+        kept.discard();
+        return Err("cannot continue the recording with kept descriptors: \
+                    the last segment of the store is not of their recorder"
+            .into());
+    };
+    let subscription = Subscription::adopt(options, kept).map_err(|error| error.to_string())?;
+    Ok((subscription, last))
+}
+
+/// Records which socket the segments from now on belong to, so that kept descriptors of another
+/// recorder are not taken for those of this one.
+fn write_recorder(file: &Path, descriptors: Option<&Descriptors>) {
+    let temporary = file.with_extension("new");
+    let write = |id: &str| {
+        fs::write(&temporary, format!("{id}\n"))?;
+        fs::rename(&temporary, file)
+    };
+    let written = descriptors.map(|descriptors| write(descriptors.socket_id()));
+    if !matches!(written, Some(Ok(()))) {
+        // Without the file, the next recorder does not continue.
+        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// The service manager, if it receives messages.
+pub(super) struct Service(Option<ServiceManager>);
+
+impl Service {
+    /// Makes the service manager keep the descriptors, and reports that the recording has begun.
+    pub(super) fn started(descriptors: Option<&Descriptors>, status: &str) -> Self {
+        let started = || -> io::Result<Option<ServiceManager>> {
+            let Some(manager) = ServiceManager::from_environment()? else { return Ok(None) };
+            match descriptors {
+                Some(descriptors) => manager.keep(descriptors)?,
+                None => manager.forget()?,
+            }
+            manager.notify(&format!("READY=1\nSTATUS={status}"))?;
+            Ok(Some(manager))
+        };
+        Self(started().unwrap_or_else(|error| {
+            terminal::eprintln(format_args!("pmon: cannot notify the service manager: {error}"));
+            None
+        }))
+    }
+
+    /// Whether a service manager keeps the descriptors.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Reports a state, such as `STOPPING=1`.
+    pub(super) fn notify(&self, state: &str) {
+        if let Some(manager) = &self.0 {
+            // A service manager that has gone needs no message.
+            let _ = manager.notify(state);
+        }
+    }
+
+    /// Makes the service manager close the descriptors.
+    pub(super) fn forget(&self) {
+        if let Some(manager) = &self.0 {
+            let _ = manager.forget();
+        }
+    }
+}
