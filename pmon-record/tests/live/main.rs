@@ -3,6 +3,7 @@
 //! Each test is reported as skipped if the kernel does not permit process events here.
 #![allow(clippy::print_stderr, reason = "some tests print what they measured")]
 
+mod segments;
 mod sinks;
 
 use std::collections::HashSet;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
 use pmon_core::capture::{
-    Blind, Block, ClockAnchor, Details, DetailsSubject, End, Fence, Loss, Record, RingCounts, Snapshot,
-    Witness,
+    Blind, Block, ClockAnchor, Details, DetailsSubject, End, Fence, Loss, Positions, Record, RingCounts,
+    SegmentReason, Snapshot, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event};
-use pmon_record::{Sink, SinkError};
+use pmon_record::{Division, Sink, SinkError};
 
 /// The records of a recording.
 #[derive(Debug, Default)]
@@ -26,10 +26,33 @@ pub(crate) struct Recorded {
     pub(crate) blind: Vec<Blind>,
     pub(crate) witnesses: Vec<Witness>,
     pub(crate) ring: Option<RingCounts>,
+    pub(crate) positions: Option<Positions>,
     pub(crate) end: End,
 }
 
 impl Recorded {
+    fn add(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Event(datagram, _) => {
+                self.datagrams += 1;
+                self.events.extend(datagram.event(ByteOrder::NATIVE));
+            }
+            Record::Loss(loss) => self.losses.push(*loss),
+            Record::Clock(clock) => self.clocks.push(*clock),
+            Record::Details(details) => self.details.push((**details).clone()),
+            Record::Snapshot(snapshot) => self.snapshots.push(*snapshot),
+            Record::Fence(fence) => self.fences.push(fence.clone()),
+            Record::Blind(blind) => self.blind.push(*blind),
+            Record::Witness(witness) => self.witnesses.push(*witness),
+            // The verifier compares the fork counter. The tests here count the events.
+            Record::Forks(_) => {}
+            Record::Ring(counts) => self.ring = Some(counts.clone()),
+            Record::Positions(positions) => self.positions = Some(positions.clone()),
+            Record::End(end) => self.end = *end,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Returns the details of a process after its execs.
     pub(crate) fn of_exec(&self, tgid: Tgid) -> Vec<&Details> {
         let of = |details: &&Details| matches!(details.subject, DetailsSubject::Exec { tgid: found, .. } if found == tgid);
@@ -57,25 +80,8 @@ impl CollectingSink {
 impl Sink for CollectingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         assert!(!self.ended, "a record follows the end");
-        let recorded = &mut self.recorded;
-        match record {
-            Record::Event(datagram, _) => {
-                recorded.datagrams += 1;
-                recorded.events.extend(datagram.event(ByteOrder::NATIVE));
-            }
-            Record::Loss(loss) => recorded.losses.push(*loss),
-            Record::Clock(clock) => recorded.clocks.push(*clock),
-            Record::Details(details) => recorded.details.push((**details).clone()),
-            Record::Snapshot(snapshot) => recorded.snapshots.push(*snapshot),
-            Record::Fence(fence) => recorded.fences.push(fence.clone()),
-            Record::Blind(blind) => recorded.blind.push(*blind),
-            Record::Witness(witness) => recorded.witnesses.push(*witness),
-            // The verifier compares the fork counter. The tests here count the events.
-            Record::Forks(_) => {}
-            Record::Ring(counts) => recorded.ring = Some(counts.clone()),
-            Record::End(end) => (recorded.end, self.ended) = (*end, true),
-            other => panic!("{other:?}"),
-        }
+        self.recorded.add(record);
+        self.ended = matches!(record, Record::End(_));
         Ok(())
     }
 
@@ -86,6 +92,74 @@ impl Sink for CollectingSink {
     fn finish(&mut self) -> Result<(), SinkError> {
         assert!(self.ended, "the end record is missing");
         self.finished = true;
+        Ok(())
+    }
+}
+
+/// A sink that keeps the records of each segment, and begins one at intervals.
+#[derive(Debug)]
+pub(crate) struct DividedSink {
+    pub(crate) segments: Vec<Recorded>,
+    interval: Duration,
+    next: Instant,
+}
+
+impl DividedSink {
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self { segments: vec![Recorded::default()], interval, next: Instant::now() + interval }
+    }
+
+    fn current(&mut self) -> &mut Recorded {
+        self.segments.last_mut().expect("a segment")
+    }
+
+    /// Returns the previous segment, which has not ended.
+    fn previous(&mut self) -> &mut Recorded {
+        let previous = self.segments.iter_mut().rev().nth(1).expect("a previous segment");
+        assert_eq!(previous.end, End::default(), "a record follows the end");
+        previous
+    }
+}
+
+impl Sink for DividedSink {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.current().add(record);
+        Ok(())
+    }
+
+    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
+        Ok(Some(self.next))
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn has_segments(&self) -> bool {
+        true
+    }
+
+    fn segment_due(&mut self) -> Option<SegmentReason> {
+        let now = Instant::now();
+        (now >= self.next).then(|| {
+            self.next = now + self.interval;
+            SegmentReason::Age
+        })
+    }
+
+    fn begin_segment(&mut self, division: &Division) -> Result<(), SinkError> {
+        assert_eq!(self.current().positions.as_ref(), Some(&division.positions));
+        self.segments.push(Recorded::default());
+        Ok(())
+    }
+
+    fn record_late(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.previous().add(record);
+        Ok(())
+    }
+
+    fn end_segment(&mut self, end: &End) -> Result<(), SinkError> {
+        self.previous().end = *end;
         Ok(())
     }
 }
