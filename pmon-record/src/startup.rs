@@ -80,6 +80,13 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     sys::with_mask(u64::MAX, || command.spawn())
 }
 
+/// Runs `body`, which replaces this process's program. The signals that control a recorder are
+/// blocked meanwhile: they are delivered to the handlers of the next program, or after `body`.
+pub(crate) fn with_control_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    let control = TERMINATING_SIGNALS.into_iter().chain(CONTROL_SIGNALS).chain([SIGUSR2]);
+    sys::with_mask(control.fold(signals().blocked, |mask, signal| mask | bit(signal)), body)
+}
+
 /// Whether this program was started with a signal ignored.
 pub(crate) fn is_ignored(signal: i32) -> bool {
     signals().ignored & bit(signal) != 0

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{Descriptors, inherit, sys};
+use crate::startup;
 
 /// The program of this process, as it was started.
 #[derive(Clone, Debug)]
@@ -35,8 +36,9 @@ impl Program {
 
     /// Replaces this process's program, and passes the descriptors on. Returns only if that fails.
     ///
-    /// All threads end at once, so the recording must have ended. The open files of this process
-    /// stay as they are if this fails, so the caller can continue with the same descriptors.
+    /// All threads end at once, so the recording must have ended. Signals that arrive from now on
+    /// are delivered to the next program. If this fails, nothing has changed, and the caller can
+    /// continue with the same descriptors.
     pub fn exec(&self, descriptors: &Descriptors) -> io::Error {
         self.try_exec(descriptors).err().unwrap_or_else(|| io::Error::other("execve returned"))
     }
@@ -61,7 +63,7 @@ impl Program {
             all.try_for_each(|(_, fd)| fcntl_setfd(fd, flags))
         };
         let result = match set_flags(FdFlags::empty()) {
-            Ok(()) => sys::execute(&path, &arguments, &variables),
+            Ok(()) => startup::with_control_signals_blocked(|| sys::execute(&path, &arguments, &variables)),
             Err(error) => Err(error.into()),
         };
         // Programs that this process starts later must not inherit the descriptors.
