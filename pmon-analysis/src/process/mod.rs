@@ -12,4 +12,4 @@ mod thread_group;
 pub use limits::{MAX_BYTES, MAX_DEAD, MAX_NAME, MAX_PROCESSES, MAX_THREADS};
 pub use live::{LiveProcess, RunState, Thread};
 pub use table::{Process, ProcessTable};
-pub use thread_group::ProcessExit;
+pub use thread_group::{ExitState, ProcessExit};

@@ -26,14 +26,14 @@ pub enum ProcessExit {
     Unknown,
 }
 
-/// The threads of a process, as far as the capture shows them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ThreadGroup {
-    /// Running threads other than the first.
-    others: BTreeSet<Tid>,
-    /// The era (see [`ProcessTable`](super::ProcessTable)) of the process's fork, or of a scan that
-    /// found only one thread. All threads are known as long as the era lasts, because no event of a
-    /// thread was lost in it.
+/// What the exits of a process's threads have shown so far.
+///
+/// The caller stores the threads, and counts the _eras_: each loss of events begins another era, in
+/// which earlier knowledge about threads may be wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExitState {
+    /// The era of the process's fork, or of a scan that found only one thread. All threads are
+    /// known as long as the era lasts, because no event of a thread was lost in it.
     era: Option<u64>,
     has_first_ended: bool,
     is_over: bool,
@@ -41,10 +41,79 @@ pub(super) struct ThreadGroup {
     last: Option<(MonoNs, u32)>,
 }
 
+impl ExitState {
+    /// Creates the state of a process that was forked in `era`.
+    pub fn forked(era: u64) -> Self {
+        Self { era: Some(era), ..Self::default() }
+    }
+
+    /// Returns whether all threads of the process are known in `era`.
+    pub fn knows_threads(&self, era: u64) -> bool {
+        self.era == Some(era)
+    }
+
+    /// Returns whether the first thread has exited.
+    pub fn has_first_ended(&self) -> bool {
+        self.has_first_ended
+    }
+
+    /// Notes that a scan in `era` found only the first thread. `others` is the number of other
+    /// threads that are known.
+    pub fn mark_single_threaded(&mut self, era: u64, others: usize) {
+        // If other threads are known, one may have exited before the scan, and another started
+        // after it.
+        if others == 0 && !self.has_first_ended {
+            self.era = Some(era);
+        }
+    }
+
+    /// Notes that a new thread cannot be stored.
+    pub fn mark_incomplete(&mut self) {
+        self.era = None;
+    }
+
+    /// Notes that a thread called exec: it becomes the first and only thread.
+    pub fn exec(&mut self) {
+        *self = Self { era: self.era, ..Self::default() };
+    }
+
+    /// Applies the exit of a thread in `era`. `state` is the process state that the recorder saw,
+    /// and `others` the number of known threads that remain, without the first one.
+    pub fn end(
+        &mut self,
+        (time, task, code): (MonoNs, Task, u32),
+        state: ProcessState,
+        era: u64,
+        others: usize,
+    ) -> ProcessExit {
+        self.has_first_ended |= task.is_leader();
+        let status = status(self.last, (time, code));
+        self.last = Some((time, status));
+        let exit = match state {
+            _ if self.is_over => ProcessExit::GoesOn,
+            ProcessState::Alive => ProcessExit::GoesOn,
+            ProcessState::Ended { status } => ProcessExit::Ended { status },
+            ProcessState::Unknown if self.era != Some(era) => ProcessExit::Unknown,
+            ProcessState::Unknown if self.has_first_ended && others == 0 => ProcessExit::Ended { status },
+            ProcessState::Unknown => ProcessExit::GoesOn,
+        };
+        self.is_over |= matches!(exit, ProcessExit::Ended { .. });
+        exit
+    }
+}
+
+/// The threads of a process, as far as the capture shows them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ThreadGroup {
+    /// Running threads other than the first.
+    others: BTreeSet<Tid>,
+    state: ExitState,
+}
+
 impl ThreadGroup {
     /// Creates the thread group of a newly forked process.
     pub(super) fn forked(era: u64) -> Self {
-        Self { era: Some(era), ..Self::default() }
+        Self { state: ExitState::forked(era), ..Self::default() }
     }
 
     /// Returns the number of known threads other than the first.
@@ -59,49 +128,24 @@ impl ThreadGroup {
 
     /// Notes that a scan in `era` found only the first thread.
     pub(super) fn mark_single_threaded(&mut self, era: u64) {
-        // If other threads are known, one may have exited before the scan, and another started
-        // after it.
-        if self.others.is_empty() && !self.has_first_ended {
-            self.era = Some(era);
-        }
+        self.state.mark_single_threaded(era, self.others.len());
     }
 
     /// Notes that a new thread cannot be stored.
     pub(super) fn mark_incomplete(&mut self) {
-        self.era = None;
+        self.state.mark_incomplete();
     }
 
     /// Notes that a thread called exec: it becomes the first and only thread.
     pub(super) fn exec(&mut self) {
-        *self = Self { era: self.era, ..Self::default() };
+        self.others.clear();
+        self.state.exec();
     }
 
     /// Applies the exit of a thread in `era`. `state` is the process state that the recorder saw.
-    pub(super) fn end(
-        &mut self,
-        (time, task, code): (MonoNs, Task, u32),
-        state: ProcessState,
-        era: u64,
-    ) -> ProcessExit {
-        if task.is_leader() {
-            self.has_first_ended = true;
-        } else {
-            self.others.remove(&task.tid);
-        }
-        let status = status(self.last, (time, code));
-        self.last = Some((time, status));
-        let exit = match state {
-            _ if self.is_over => ProcessExit::GoesOn,
-            ProcessState::Alive => ProcessExit::GoesOn,
-            ProcessState::Ended { status } => ProcessExit::Ended { status },
-            ProcessState::Unknown if self.era != Some(era) => ProcessExit::Unknown,
-            ProcessState::Unknown if self.has_first_ended && self.others.is_empty() => {
-                ProcessExit::Ended { status }
-            }
-            ProcessState::Unknown => ProcessExit::GoesOn,
-        };
-        self.is_over |= matches!(exit, ProcessExit::Ended { .. });
-        exit
+    pub(super) fn end(&mut self, exit: (MonoNs, Task, u32), state: ProcessState, era: u64) -> ProcessExit {
+        self.others.remove(&exit.1.tid);
+        self.state.end(exit, state, era, self.others.len())
     }
 }
 

@@ -306,7 +306,12 @@ impl LiveProcesses {
     fn finish_scan(&mut self, snapshot: &Snapshot) {
         let (scan, started) = (self.scan, snapshot.started);
         if self.scanned == snapshot.processes && self.spend_credit(self.processes.len() as u64) {
-            for pid in self.pids_where(|process| process.last_scan != scan && process.last_event < started) {
+            // The zombie exists until the next event, although the opening of a segment lacks it.
+            let zombie = self.zombie;
+            let is_gone = |process: &LiveProcess| {
+                process.last_scan != scan && process.last_event < started && zombie != Some(process.pid)
+            };
+            for pid in self.pids_where(is_gone) {
                 self.remove(pid);
             }
         }

@@ -137,7 +137,7 @@ impl LiveProcess {
         self.gid = self.gid.or(details.ids.map(|ids| (ids.gid, ids.egid)));
         self.session = self.session.or(details.context.map(|of| of.session));
         self.group = self.group.or(details.context.map(|of| of.group));
-        self.namespace_pid = self.namespace_pid.or(details.context.map(|of| of.pid));
+        self.namespace_pid = self.namespace_pid.or(details.context.map(|of| of.pid).filter(|&pid| pid != 0));
         self.name = self.name.take().or_else(|| name_of(details));
         if let (Some(ticks), false) = (details.start_ticks, self.has_kernel_start) {
             (self.start_ticks, self.has_kernel_start) = (Some(ticks), true);
@@ -159,7 +159,8 @@ impl LiveProcess {
     /// Returns whether a process with this start time from the kernel is a different process.
     pub(super) fn differs_from_start(&self, start_ticks: Option<u64>) -> bool {
         match (self.start_ticks, start_ticks) {
-            (Some(known), Some(ticks)) if self.has_kernel_start => known != ticks,
+            // The opening of a segment can have the time of the fork event instead.
+            (Some(known), Some(ticks)) if self.has_kernel_start => known.abs_diff(ticks) > 1,
             // The fork event is later than the start, and the offset between the clocks is
             // measured.
             (Some(known), Some(ticks)) => ticks > known + 1,

@@ -158,7 +158,7 @@ pub struct ProcessContext {
     pub cgroup: u64,
     /// Inode number of the PID namespace; 0 if unknown.
     pub pid_namespace: u32,
-    /// Process id in that PID namespace.
+    /// Process id in that PID namespace; 0 if unknown.
     pub pid: u32,
 }
 
