@@ -8,6 +8,7 @@
 //! * `writer`: [`StoreWriter`] is the sink that writes a store of segments.
 //! * `reader`: [`SegmentReader`] reads a store, or several captures, as one recording.
 //! * `trigger`: conditions on events that request a clip.
+//! * `flight`: [`MemoryFilesystem`] holds the store of a flight recorder.
 //! * [`cut`]: excerpts of captures that stand alone.
 //! * [`clip`]: excerpts of a store, made by a running recorder.
 //! * `simulated`: a filesystem in memory that loses data, fills up and fails, for tests.
@@ -20,6 +21,7 @@ pub mod control;
 pub mod cut;
 mod disk;
 mod file;
+mod flight;
 mod model;
 mod reader;
 pub mod segment;
@@ -32,6 +34,7 @@ pub use disk::{
     Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork,
 };
 pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
+pub use flight::{MemoryFilesystem, flight_options};
 pub use model::{ProcessModel, ProcessRef};
 pub use reader::{
     CaptureBytes, ListError, SegmentEntry, SegmentList, SegmentReader, SegmentSummary, SkippedSegment,
