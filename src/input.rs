@@ -1,82 +1,128 @@
-//! Reads a capture from a file or from standard input.
+//! Reads a recording from a file, several files, a store, or standard input.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, StdinLock, stdin};
+use std::io;
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use pmon_core::capture::{Damage, Header, Item, OpenError, Reader, Record};
+use pmon_analysis::verify::{Finding, SegmentFacts};
+use pmon_core::capture::{
+    Block, Damage, Header, Junction, Part, Reader, Record, RecordingReader, SeekRecording, Splicer,
+};
 use pmon_core::wire::ByteOrder;
+use pmon_core::{MonoNs, Tgid};
 use pmon_replay::Replay;
+use pmon_store::{CaptureBytes, SegmentEntry, SegmentReader, SkippedSegment};
 
 use crate::exit::{self, Failure, OrFail};
 use crate::output::printable;
 use crate::report::verdict::{Completeness, CompletenessChecker};
 use crate::terminal;
 
-/// A capture that is read once, from the start to the end.
+/// A recording that is read once, from the start to the end.
 pub(crate) struct CaptureInput {
     name: String,
-    pub(crate) reader: Reader<InputBytes>,
+    pub(crate) reader: CaptureRecording,
     file_bytes: Option<u64>,
+    /// The recorder that is still writing the last capture.
+    pub(crate) is_recorded_by: Option<u32>,
+    splicer: Splicer,
+    /// Captures that could not be read since the last check.
+    unreadable: Vec<SkippedSegment>,
     damaged: u64,
 }
 
-/// The reader of a [`CaptureInput`].
-pub(crate) type CaptureRecording = Reader<InputBytes>;
 /// A replay of a [`CaptureInput`].
 pub(crate) type CaptureReplay = Replay<CaptureRecording>;
 
-/// The bytes of a capture.
-pub(crate) enum InputBytes {
-    File(File),
-    Stdin(StdinLock<'static>),
+/// The reader of a [`CaptureInput`].
+pub(crate) enum CaptureRecording {
+    /// One capture.
+    One(Box<Reader<CaptureBytes>>),
+    /// The captures of a store, or several files.
+    Several(Box<SegmentReader>),
 }
 
-impl Read for InputBytes {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+impl CaptureRecording {
+    fn reader(&self) -> &dyn RecordingReader {
         match self {
-            Self::File(file) => file.read(into),
-            Self::Stdin(stdin) => stdin.read(into),
+            Self::One(reader) => &**reader,
+            Self::Several(reader) => &**reader,
+        }
+    }
+
+    /// Returns the reader of several captures.
+    pub(crate) fn segments(&self) -> Option<&SegmentReader> {
+        match self {
+            Self::One(_) => None,
+            Self::Several(reader) => Some(reader),
         }
     }
 }
 
-impl Seek for InputBytes {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+impl RecordingReader for CaptureRecording {
+    fn header(&self) -> Option<&Header> {
+        self.reader().header()
+    }
+
+    fn byte_order(&self) -> ByteOrder {
+        self.reader().byte_order()
+    }
+
+    fn junction(&self) -> Junction {
+        self.reader().junction()
+    }
+
+    fn next_part(&mut self) -> io::Result<Option<Part<'_>>> {
         match self {
-            Self::File(file) => file.seek(to),
-            Self::Stdin(_) => Err(ErrorKind::NotSeekable.into()),
+            Self::One(reader) => reader.next_part(),
+            Self::Several(reader) => reader.next_part(),
         }
+    }
+
+    fn rest_of_block(&self, taken: u64) -> Option<Block<'_>> {
+        self.reader().rest_of_block(taken)
+    }
+
+    fn offset(&self) -> u64 {
+        self.reader().offset()
+    }
+
+    fn intact_bytes(&self) -> u64 {
+        self.reader().intact_bytes()
+    }
+
+    fn unknown_blocks(&self) -> u64 {
+        self.reader().unknown_blocks()
+    }
+
+    fn ended_cleanly(&self) -> bool {
+        self.reader().ended_cleanly()
+    }
+
+    fn memory(&self) -> usize {
+        self.reader().memory()
     }
 }
 
-/// Bytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
-const END_OF_HOLE: u64 = 24;
-
-/// Skips a hole of a file, for [`Reader::open_sparse`]. Pipes and some file systems have no holes.
-pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
-    use rustix::fs::SeekFrom as HoleSeek;
-    let Ok(at) = file.stream_position() else { return Ok(0) };
-    let data = match rustix::fs::seek(&*file, HoleSeek::Data(at)) {
-        Ok(data) => data,
-        // Only zeros follow until the end.
-        Err(rustix::io::Errno::NXIO) => file.seek(SeekFrom::End(0))?,
-        Err(_) => at,
-    };
-    let next = data.saturating_sub(END_OF_HOLE).max(at);
-    file.seek(SeekFrom::Start(next))?;
-    Ok(next - at)
+impl SeekRecording for CaptureRecording {
+    fn seek(&mut self, time: MonoNs) -> io::Result<bool> {
+        match self {
+            Self::One(reader) => reader.seek(time),
+            Self::Several(reader) => reader.seek(time),
+        }
+    }
 }
 
 /// An item of a capture.
 pub(crate) enum InputItem<'a> {
     /// A record of a block.
     Record(Record<'a>),
+    /// Another capture of the recording begins.
+    Segment(Option<&'a Header>, Junction),
     /// The end of a block. From a pipe, the next block may arrive much later.
     BlockEnd,
-    /// A damaged part.
-    Damage(Damage),
+    /// A damaged part of the capture of this name.
+    Damage(&'a str, Damage),
 }
 
 /// The result of reading a capture.
@@ -99,6 +145,14 @@ impl ReadOutcome {
     }
 }
 
+/// What [`CaptureInput::examine`] passes on.
+pub(crate) enum Examined<'a> {
+    /// A record of the continuous recording.
+    Record(&'a Record<'a>),
+    /// The recorder of the next capture.
+    Recorder(Option<Tgid>),
+}
+
 /// Whether the path is `-`, which means standard input or output.
 pub(crate) fn is_stdio(path: &Path) -> bool {
     path.as_os_str() == "-"
@@ -110,25 +164,10 @@ pub(crate) fn shown(path: &Path) -> String {
 }
 
 impl CaptureInput {
-    /// Opens the capture `path`, or standard input for `-`.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let name = if is_stdio(path) { "standard input".into() } else { shown(path) };
-        let (source, file_bytes) = if is_stdio(path) {
-            (InputBytes::Stdin(stdin().lock()), None)
-        } else {
-            let unreadable = format!("cannot open {name}{}", hint(path));
-            let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
-            let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-            (InputBytes::File(file), meta.is_file().then_some(meta.len()))
-        };
-        let skip_hole = |bytes: &mut InputBytes| match bytes {
-            InputBytes::File(file) => skip_hole(file),
-            InputBytes::Stdin(_) => Ok(0),
-        };
-        let opened = Reader::open_sparse(source, skip_hole);
-        let code = if matches!(opened, Err(OpenError::Io(_))) { exit::ENVIRONMENT } else { exit::REFUSED };
-        let reader = opened.or_fail(code, format_args!("cannot read {name}"))?;
-        Ok(Self { name, reader, file_bytes, damaged: 0 })
+    /// Begins to read. `file_bytes` is the length of the files, if it is known.
+    pub(crate) fn new(name: String, reader: CaptureRecording, file_bytes: Option<u64>) -> Self {
+        let splicer = Splicer::new(reader.junction());
+        Self { name, reader, file_bytes, is_recorded_by: None, splicer, unreadable: Vec::new(), damaged: 0 }
     }
 
     /// Returns the name of the capture for messages.
@@ -152,29 +191,64 @@ impl CaptureInput {
     }
 
     /// Reads to the end and checks the completeness, with a progress bar. Reports damage on
-    /// standard error. Passes each record to `visit`, too.
+    /// standard error. Passes each record of the continuous recording to `visit`, and the recorder
+    /// of each capture after the first.
     pub(crate) fn examine(
-        self,
-        mut visit: impl FnMut(&Record<'_>),
+        mut self,
+        mut visit: impl FnMut(Examined<'_>),
     ) -> Result<(Completeness, ReadOutcome), Failure> {
-        let name = self.name.clone();
-        let mut checker = CompletenessChecker::new(self.header(), self.order());
+        let mut checker = CompletenessChecker::of_first(self.facts());
+        checker.set_recorder(self.is_recorded_by);
+        for (name, same_as) in self.reader.segments().iter().flat_map(|reader| reader.list().duplicates()) {
+            let (name, same_as) = (name.clone(), same_as.clone());
+            checker.add_finding(Finding::Duplicate { name, same_as });
+        }
         let bar = terminal::reading_bar(self.file_bytes.unwrap_or(0));
-        let outcome = self.read(&bar, |item| {
-            match item {
-                InputItem::Record(record) => {
-                    checker.count(&record);
-                    visit(&record);
+        let mut splicer = self.splicer;
+        let mut has_more = true;
+        while has_more {
+            let mut boundary = None;
+            has_more = self.read_all(|item| {
+                match item {
+                    InputItem::Record(record) => {
+                        checker.count(&record);
+                        if splicer.keeps(&record) {
+                            visit(Examined::Record(&record));
+                        }
+                    }
+                    InputItem::BlockEnd => {}
+                    InputItem::Segment(_, junction) => boundary = Some(junction),
+                    InputItem::Damage(name, damage) => {
+                        bar.suspend(|| report_damage(name, &damage));
+                        checker.damage(&damage);
+                    }
                 }
-                InputItem::BlockEnd => {}
-                InputItem::Damage(damage) => {
-                    bar.suspend(|| report_damage(&name, &damage));
-                    checker.damage(&damage);
-                }
+                Ok(())
+            })?;
+            for SkippedSegment { name, why, .. } in self.unreadable.drain(..) {
+                checker.add_finding(Finding::Unreadable { name, why });
             }
-            Ok(())
-        })?;
+            if let (Some(junction), Some(reader)) = (boundary, self.reader.segments()) {
+                splicer = Splicer::new(junction);
+                checker.begin(reader.previous_ended_cleanly(), self.facts());
+                visit(Examined::Recorder(self.header().and_then(|header| header.meta.recorder())));
+            }
+            bar.set_position(self.offset());
+        }
+        bar.finish_and_clear();
+        let outcome = self.outcome();
         Ok((checker.finish(outcome.clean_end), outcome))
+    }
+
+    /// Returns what the completeness of the recording depends on in the current capture.
+    fn facts(&self) -> SegmentFacts<'_> {
+        let entry = self.reader.segments().map(SegmentReader::entry);
+        SegmentFacts {
+            name: entry.map_or(&self.name, |entry| &entry.name),
+            header: self.header(),
+            order: self.order(),
+            is_misnamed: entry.is_some_and(SegmentEntry::is_misnamed),
+        }
     }
 
     /// Reads to the end, and passes each item to `visit`. `bar` shows the progress.
@@ -190,25 +264,67 @@ impl CaptureInput {
         Ok(self.outcome())
     }
 
-    /// Reads the next block or damaged part, and passes its items to `visit`. Returns `false` at
-    /// the end.
+    /// Reads the next block, damaged part or boundary, and passes its items to `visit`: the records
+    /// are those of one continuous recording. Returns `false` at the end.
     pub(crate) fn read_some(
         &mut self,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let item = self.reader.next_item();
-        match item.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
-            Some(Item::Block(block)) => {
+        let mut splicer = self.splicer;
+        let has_more = self.read_all(|item| {
+            match &item {
+                InputItem::Record(record) if !splicer.keeps(record) => return Ok(()),
+                InputItem::Segment(_, junction) => splicer = Splicer::new(*junction),
+                _ => {}
+            }
+            visit(item)
+        });
+        self.splicer = splicer;
+        has_more
+    }
+
+    /// As [`CaptureInput::read_some`], but passes all records of each capture.
+    fn read_all(
+        &mut self,
+        mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
+        let part = self.reader.next_part();
+        match part.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
+            Some(Part::Block(block)) => {
                 block.records().try_for_each(|record| visit(InputItem::Record(record)))?;
                 visit(InputItem::BlockEnd)?;
             }
-            Some(Item::Damage(damage)) => {
+            Some(Part::Damage(damage)) => {
                 self.damaged += 1;
-                visit(InputItem::Damage(damage))?;
+                let current = self.reader.segments().map(|segments| shown(&segments.entry().path()));
+                visit(InputItem::Damage(current.as_deref().unwrap_or(&self.name), damage))?;
             }
-            None => return Ok(false),
+            Some(Part::Segment) => {
+                self.report_skipped();
+                visit(InputItem::Segment(self.reader.header(), self.reader.junction()))?;
+            }
+            None => {
+                self.report_skipped();
+                return Ok(false);
+            }
         }
         Ok(true)
+    }
+
+    /// Reports captures that could not be read, and counts those that were not pruned as damage.
+    fn report_skipped(&mut self) {
+        let CaptureRecording::Several(reader) = &mut self.reader else { return };
+        for skipped in reader.take_skipped() {
+            let SkippedSegment { name, why, is_removed } = &skipped;
+            let name = printable(name.as_bytes());
+            if *is_removed {
+                terminal::eprintln(format_args!("pmon: {}: {name} was removed while reading", self.name));
+            } else {
+                self.damaged += 1;
+                terminal::eprintln(format_args!("pmon: {}: cannot read {name}: {why}; skipped", self.name));
+                self.unreadable.push(skipped);
+            }
+        }
     }
 
     /// Returns the number of bytes read so far.
@@ -218,24 +334,15 @@ impl CaptureInput {
 
     /// Returns the result of reading so far.
     pub(crate) fn outcome(&self) -> ReadOutcome {
+        let unclean = self.reader.segments().map_or(0, SegmentReader::unclean);
         let clean_end = self.reader.ended_cleanly();
-        let bytes = match (clean_end, self.file_bytes) {
+        let bytes = match (clean_end && unclean == 0, self.file_bytes) {
             (true, Some(bytes)) => bytes,
             (true, None) => self.reader.offset(),
             (false, _) => self.reader.intact_bytes(),
         };
         ReadOutcome { clean_end, bytes, unknown_blocks: self.reader.unknown_blocks(), damaged: self.damaged }
     }
-}
-
-/// Returns a hint if a capture does not exist, but its unfinished file does.
-fn hint(path: &Path) -> String {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    if path.exists() || !Path::new(&partial).exists() {
-        return String::new();
-    }
-    format!(" ({} exists: still being written, or its recorder was killed)", shown(Path::new(&partial)))
 }
 
 /// Reports a damaged part on standard error.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod captures;
 mod child;
 mod commands;
 mod config;

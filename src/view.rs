@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use pmon_analysis::filter::{ExitIndex, ProcessTree};
 use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, TimeBound, WallClock};
-use pmon_core::capture::{Header, Record};
+use pmon_core::capture::{Header, Junction, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_record::{Sink, SinkError};
@@ -39,8 +39,9 @@ pub(crate) struct View<W> {
     matches: MatchTracker,
     /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
-    /// Number of lost events, and blind time in ns, for which the format has no line.
-    unshown: (u64, u64),
+    /// Number of lost events, and blind and unobserved time in ns, for which the format has no
+    /// line.
+    unshown: (u64, u64, u64),
     out: Vec<u8>,
     sink: W,
 }
@@ -94,7 +95,7 @@ impl<W: Write> View<W> {
             filter,
             render,
             scope: None,
-            unshown: (0, 0),
+            unshown: (0, 0, 0),
             out,
             sink,
         }
@@ -122,6 +123,31 @@ impl<W: Write> View<W> {
         self.advance()
     }
 
+    /// Continues with the next capture of the recording.
+    pub(crate) fn begin_segment(&mut self, header: Option<&Header>, junction: Junction) -> io::Result<()> {
+        let recorder = header.and_then(|header| header.meta.recorder());
+        let hidden = self.filter.hide_self_generated;
+        // The details of a recorder's execs are in its own captures.
+        if junction.is_reboot || !junction.continues {
+            self.release()?;
+        }
+        if junction.is_reboot {
+            self.processes = ProcessTable::new();
+            self.wall = WallClock::new();
+        }
+        if hidden.is_some() && recorder.is_some() && hidden != recorder {
+            self.release()?;
+            self.filter.hide_self_generated = recorder;
+        }
+        if let Some(header) = header {
+            self.wall.observe(header.meta.start);
+        }
+        match junction.unobserved {
+            Some(span) => self.record(Record::Unobserved(span)),
+            None => Ok(()),
+        }
+    }
+
     /// Renders the records that are held back, without details.
     pub(crate) fn release(&mut self) -> io::Result<()> {
         self.joiner.release();
@@ -136,10 +162,11 @@ impl<W: Write> View<W> {
     /// Reports losses and blind times on standard error at the end, if the format has no line for
     /// them.
     pub(crate) fn report_unshown(&self) {
-        let (lost, blind_ns) = self.unshown;
+        let (lost, blind_ns, unobserved_ns) = self.unshown;
         let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
         let blind = (blind_ns > 0).then(|| format!("no events emitted for {}", brief(blind_ns)));
-        let unshown: Vec<_> = lost.into_iter().chain(blind).collect();
+        let unobserved = (unobserved_ns > 0).then(|| format!("unobserved for {}", brief(unobserved_ns)));
+        let unshown: Vec<_> = lost.into_iter().chain(blind).chain(unobserved).collect();
         if !unshown.is_empty() {
             let unshown = unshown.join(", and ");
             terminal::eprintln(format_args!("pmon: {unshown}; the classic format has no line for that"));
@@ -220,6 +247,11 @@ impl<W: Write> View<W> {
                 let is_rendered = self.render.blind(blind, context(self.start), &mut self.out);
                 let unshown = if is_rendered { 0 } else { blind.length_ns() };
                 self.unshown.1 = self.unshown.1.saturating_add(unshown);
+            }
+            OwnedRecord::Unobserved(span) if self.filter.matches_span(span.from, span.until, wall) => {
+                let is_rendered = self.render.unobserved(span, context(self.start), &mut self.out);
+                let unshown = if is_rendered { 0 } else { span.length_ns() };
+                self.unshown.2 = self.unshown.2.saturating_add(unshown);
             }
             _ => {}
         }

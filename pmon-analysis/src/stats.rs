@@ -63,6 +63,11 @@ impl Statistics {
         }
     }
 
+    /// Continues with records of another recorder, whose self-generated events are not counted.
+    pub fn set_recorder(&mut self, recorder: Option<Tgid>) {
+        self.recorder = recorder;
+    }
+
     /// Counts the next record.
     pub fn count(&mut self, record: &Record<'_>) {
         match record {

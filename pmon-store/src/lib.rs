@@ -37,7 +37,8 @@ pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use flight::{MemoryFilesystem, flight_options};
 pub use model::{ProcessModel, ProcessRef};
 pub use reader::{
-    CaptureBytes, ListError, SegmentEntry, SegmentList, SegmentReader, SegmentSummary, SkippedSegment,
+    CaptureBytes, ListError, RangeBound, SegmentEntry, SegmentList, SegmentReader, SegmentSummary,
+    SkippedSegment,
 };
 pub use segment::SegmentName;
 pub use trigger::{ProcessSummary, TriggerFired};

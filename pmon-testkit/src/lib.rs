@@ -30,6 +30,8 @@ pub mod run;
 #[cfg(feature = "full")]
 pub mod samples;
 #[cfg(feature = "full")]
+pub mod segments;
+#[cfg(feature = "full")]
 pub mod simulator;
 #[cfg(feature = "full")]
 pub mod workload;

@@ -22,10 +22,15 @@ const DETAILS: &str = include_str!("help/diff.txt");
     after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct DiffArgs {
-    /// The first capture; `-` is standard input.
+    /// The first capture, or the directory of a store; `-` is standard input.
+    #[arg(value_name = "FILE|DIR")]
     pub(crate) a: PathBuf,
-    /// The second capture; `-` is standard input.
+    /// The second capture, or the directory of a store; `-` is standard input.
+    #[arg(value_name = "FILE|DIR")]
     pub(crate) b: PathBuf,
+    /// Read only the segments of this host from directories.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
     /// Compare the events and losses of each CPU separately.
     #[arg(long)]
     pub(crate) by_cpu: bool,

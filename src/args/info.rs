@@ -10,13 +10,19 @@ const EXAMPLES: &str = "\
 Examples:
   pmon info night.pmon                            for people
   pmon info night.pmon --json | jq .events        for programs
+  pmon info /var/lib/pmon                         a store and its segments
   ssh host cat night.pmon | pmon info -           through a pipe";
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub(crate) struct InfoArgs {
-    /// The capture to summarize; `-` is standard input.
-    pub(crate) file: PathBuf,
+    /// The capture to summarize, several of one host, or the directory of a store; `-` is standard
+    /// input.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
     /// Print one JSON object; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,

@@ -14,6 +14,7 @@ Examples:
   pmon print night.pmon --tree 4711       one process and its descendants
   pmon print night.pmon --since 02:00 --until 02:10 --kind exec,exit
   pmon print night.pmon --since -30s      the last 30 seconds
+  pmon print /var/lib/pmon --since 02:00 --until 02:10    a part of a store
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'";
 
 const DETAILS: &str = include_str!("help/print.txt");
@@ -24,8 +25,13 @@ const DETAILS: &str = include_str!("help/print.txt");
     after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct PrintArgs {
-    /// The capture to print; `-` is standard input.
-    pub(crate) file: PathBuf,
+    /// The capture to print, several of one host, or the directory of a store; `-` is standard
+    /// input.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
     /// Print only events from this time on, for example +2s, -30s, 03:04:05 or
     /// "2026-01-02 03:04:05" [default: the start].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]

@@ -35,8 +35,13 @@ const DETAILS: &str = include_str!("help/replay.txt");
     after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct ReplayArgs {
-    /// The capture to replay; `-` is standard input.
-    pub(crate) file: PathBuf,
+    /// The capture to replay, several of one host, or the directory of a store; `-` is standard
+    /// input.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
     /// Record the replayed events to this capture instead of showing them.
     #[arg(long, value_name = "OUT", conflicts_with = "format")]
     pub(crate) record: Option<PathBuf>,

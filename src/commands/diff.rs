@@ -1,10 +1,13 @@
 //! `pmon diff`: compares the events and losses of two captures.
 
+use std::path::PathBuf;
+
 use pmon_analysis::WallClock;
 use pmon_analysis::diff::{Diff, DiffOptions, DiffOutcome, Side};
 use pmon_core::capture::Record;
 
 use crate::args::DiffArgs;
+use crate::captures::Captures;
 use crate::exit::{self, Failure};
 use crate::input::{CaptureInput, InputItem, is_stdio, report_damage};
 use crate::output::json_text;
@@ -19,7 +22,11 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
             "only one of the two captures can be standard input; name a file for the other",
         ));
     }
-    let comparison = compare(args, [CaptureInput::open(&args.a)?, CaptureInput::open(&args.b)?])?;
+    let open = |path: &PathBuf| {
+        let host = args.host.as_deref().filter(|_| path.is_dir());
+        Captures::find(std::slice::from_ref(path), host)?.open()
+    };
+    let comparison = compare(args, [open(&args.a)?, open(&args.b)?])?;
     let text = if args.json { json_text(&comparison.json()) + "\n" } else { comparison.text() };
     // If the reader closes the pipe early, the exit code still states the result.
     terminal::print(&text)?;
@@ -41,7 +48,6 @@ fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison,
     let bar = terminal::reading_bar(inputs.iter().filter_map(CaptureInput::file_bytes).sum());
     while let Some(side) = diff.next_side() {
         let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
-        let name = input.name().to_owned();
         let has_more = input.read_some(|item| {
             match item {
                 InputItem::Record(record) => {
@@ -50,8 +56,9 @@ fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison,
                     }
                     diff.push(side, &record);
                 }
-                InputItem::Damage(damage) => bar.suspend(|| report_damage(&name, &damage)),
-                InputItem::BlockEnd => {}
+                InputItem::Segment(Some(header), _) => clock.observe(header.meta.start),
+                InputItem::Damage(name, damage) => bar.suspend(|| report_damage(name, &damage)),
+                InputItem::BlockEnd | InputItem::Segment(None, _) => {}
             }
             Ok(())
         })?;

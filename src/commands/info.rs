@@ -6,8 +6,9 @@ use pmon_core::capture::{Header, Meta};
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
+use crate::captures::Captures;
 use crate::exit::{self, Failure};
-use crate::input::{CaptureInput, ReadOutcome};
+use crate::input::{Examined, ReadOutcome};
 use crate::output::{json_text, printable, shell_words};
 use crate::report::details;
 use crate::report::text_table::TextTable;
@@ -20,12 +21,15 @@ const PROGRAMS: usize = 10;
 
 /// Runs the verb.
 pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
-    let input = CaptureInput::open(&args.file)?;
+    let input = Captures::find(&args.files, args.host.as_deref())?.open()?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
     let mut statistics =
         Statistics::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
-    let (completeness, outcome) = input.examine(|record| statistics.count(record))?;
+    let (completeness, outcome) = input.examine(|examined| match examined {
+        Examined::Record(record) => statistics.count(record),
+        Examined::Recorder(recorder) => statistics.set_recorder(recorder),
+    })?;
     let facts = Facts { name, header, statistics, completeness, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
     terminal::print(&text)?;
@@ -44,6 +48,12 @@ impl Facts {
     /// Returns the time from the start of the recording to its end, or to the last event if the
     /// recorder did not end it.
     fn duration_ns(&self) -> u64 {
+        let spans = &self.completeness.chain.spans;
+        if let ([first, .., last], 2..) = (&spans[..], self.completeness.chain.segments)
+            && let (Some(from), Some(until)) = (first.real_ns.0, last.real_ns.1)
+        {
+            return u64::try_from(until.saturating_sub(from)).unwrap_or(0);
+        }
         let start = self.header.as_ref().map(|header| header.meta.start.mono);
         let last = self.statistics.span.map(|(_, last)| last);
         match (start, self.completeness.report.end.map(|end| end.time).or(last)) {
@@ -100,7 +110,9 @@ impl Facts {
             None => table.line("header", "damaged"),
         }
         table.line("duration", brief(self.duration_ns()));
+        table.segments(&self.completeness, outcome.bytes);
         table.verdict(&self.completeness);
+        table.chain(&self.completeness);
         table.size(outcome.bytes, statistics.events);
         table.kinds(statistics);
         table.line("by cpu", "");

@@ -5,18 +5,20 @@ use std::io::{IsTerminal as _, stdout};
 use indicatif::ProgressBar;
 
 use crate::args::PrintArgs;
+use crate::captures::Captures;
 use crate::exit::Failure;
-use crate::input::{CaptureInput, InputItem, report_damage};
-use crate::prescan::{exits, range, time_of};
+use crate::input::{InputItem, report_damage};
+use crate::prescan::{exits, open_range, time_of};
 use crate::terminal;
 use crate::view::View;
 
 /// Runs the verb.
 pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
-    let input = CaptureInput::open(&args.file)?;
+    let mut captures = Captures::find(&args.files, args.host.as_deref())?;
+    let (input, range) = open_range(&mut captures, ["--since", "--until"], [args.since, args.until])?;
     let name = input.name().to_owned();
     let order = input.order();
-    let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
+    let recorder = input.is_recorded_by;
     let mut view = View::new(
         &args.view,
         args.clock,
@@ -27,7 +29,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         terminal::output()?.lock(),
     );
     if args.view.tree.is_some()
-        && let Some(exits) = exits(&args.file)?
+        && let Some(exits) = exits(&captures)?
     {
         view.add_exits(exits);
     }
@@ -43,10 +45,11 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
             view.record(record).map_err(Failure::output)
         }
         InputItem::BlockEnd => view.flush().map_err(Failure::output),
-        InputItem::Damage(damage) => {
+        InputItem::Segment(header, junction) => view.begin_segment(header, junction).map_err(Failure::output),
+        InputItem::Damage(name, damage) => {
             // Events before the damage are printed before the report.
             view.flush().map_err(Failure::output)?;
-            bar.suspend(|| report_damage(&name, &damage));
+            bar.suspend(|| report_damage(name, &damage));
             Ok(())
         }
     })?;
@@ -64,7 +67,12 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
             (Some(last), 0) => format!("complete up to {}", view.moment(last)),
             (Some(last), _) => format!("read up to {}", view.moment(last)),
         };
-        terminal::eprintln(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
+        match recorder {
+            Some(pid) => {
+                terminal::eprintln(format_args!("pmon: {name}: process {pid} is still recording; {how_far}"));
+            }
+            None => terminal::eprintln(format_args!("pmon: {name}: not ended cleanly; {how_far}")),
+        }
     }
     Ok(outcome.exit_code())
 }

@@ -1,7 +1,7 @@
 //! Comma-separated values (RFC 4180): a header line, then one line per record.
 
 use pmon_analysis::TimelineItem;
-use pmon_core::capture::{Blind, Details, Loss};
+use pmon_core::capture::{Blind, Details, Loss, Unobserved};
 
 use super::escape::{printable, shell_words};
 use super::fields::{self, FieldWriter, HEADER, OutputField};
@@ -41,6 +41,12 @@ impl Render for CsvRenderer {
 
     fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
         fields::blind(&mut self.row, blind);
+        self.row.end(out);
+        true
+    }
+
+    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        fields::unobserved(&mut self.row, span);
         self.row.end(out);
         true
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use pmon_analysis::{ProcessExit, ProcessTable, TimelineItem, WaitStatus};
 use pmon_core::Task;
-use pmon_core::capture::{Blind, Details, Loss, MissReason, ProcessState, Usage};
+use pmon_core::capture::{Blind, Details, Loss, MissReason, ProcessState, Unobserved, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
 
 use super::timestamps::TimestampWriter;
@@ -272,6 +272,14 @@ pub(super) fn blind(fields: &mut impl FieldWriter, blind: &Blind) {
     fields.number(field!("blind_ns"), blind.length_ns());
     fields.number(field!("after_mono_ns"), blind.from.0);
     fields.number(field!("before_mono_ns"), blind.until.0);
+}
+
+/// Writes the fields of an unobserved time.
+pub(super) fn unobserved(fields: &mut impl FieldWriter, span: &Unobserved) {
+    fields.name(field!("kind"), Some("unobserved"));
+    fields.name(field!("cause"), Some(span.reason.name()));
+    fields.number(field!("after_mono_ns"), span.from.0);
+    fields.number(field!("before_mono_ns"), span.until.0);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! JSON, one object per line. `docs/json.md` documents the fields; they are only ever added.
 
 use pmon_analysis::TimelineItem;
-use pmon_core::capture::{Blind, Details, Loss};
+use pmon_core::capture::{Blind, Details, Loss, Unobserved};
 
 use super::escape::push_json;
 use super::fields::{self, FieldWriter, OutputField};
@@ -37,6 +37,13 @@ impl Render for JsonRenderer {
     fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
         let mut line = JsonObject::begin(out);
         fields::blind(&mut line, blind);
+        line.end();
+        true
+    }
+
+    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        let mut line = JsonObject::begin(out);
+        fields::unobserved(&mut line, span);
         line.end();
         true
     }

@@ -10,7 +10,7 @@ mod timestamps;
 
 use pmon_analysis::{ProcessTable, TimelineItem, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Loss};
+use pmon_core::capture::{Blind, Loss, Unobserved};
 
 pub(crate) use classic::ClassicRenderer;
 pub(crate) use csv::CsvRenderer;
@@ -41,6 +41,10 @@ pub(crate) trait Render: Send {
     }
     /// Appends a blind time; returns `false` if the format has no line for it.
     fn blind(&mut self, _: &Blind, _: RenderContext<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+    /// Appends an unobserved time; returns `false` if the format has no line for it.
+    fn unobserved(&mut self, _: &Unobserved, _: RenderContext<'_>, _out: &mut Vec<u8>) -> bool {
         false
     }
     /// Whether the format uses [`TimelineItem::details`].

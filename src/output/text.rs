@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use pmon_analysis::{ProcessExit, TimelineItem, WaitStatus};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Blind, Details, Loss, Usage};
+use pmon_core::capture::{Blind, Details, Loss, Unobserved, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -13,6 +13,7 @@ use super::escape::printable;
 use super::timestamps::{TimestampWriter, push_fraction};
 use super::{Render, RenderContext, push_number, shell_word, shell_words};
 use crate::args::ClockArg;
+use crate::report::verdict::unobserved_reason;
 use crate::terminal::size;
 use crate::time_spec::brief;
 
@@ -139,6 +140,16 @@ impl Render for TextRenderer {
         out.extend_from_slice(b"  ");
         self.line.clear();
         let _ = write!(self.line, "blind for {}: the kernel emitted no events", brief(blind.length_ns()));
+        self.note(out, RED);
+        true
+    }
+
+    fn unobserved(&mut self, span: &Unobserved, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.time(span.from, context, out);
+        out.extend_from_slice(b"  ");
+        self.line.clear();
+        let (length, reason) = (brief(span.length_ns()), unobserved_reason(span.reason));
+        let _ = write!(self.line, "unobserved for {length}: {reason}");
         self.note(out, RED);
         true
     }

@@ -1,5 +1,6 @@
 //! Reports about whole captures, as text for people and as JSON.
 
+mod chain;
 pub(crate) mod details;
 pub(crate) mod diff;
 pub(crate) mod programs;

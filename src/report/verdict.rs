@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use pmon_analysis::verify::{ForkReport, Shortfall};
-use pmon_analysis::{Verdict, Verifier, VerifyReport, WallClock};
+use pmon_analysis::verify::{ChainReport, ChainVerifier, Finding, ForkReport, SegmentFacts, Shortfall};
+use pmon_analysis::{Verdict, VerifyReport, WallClock};
 use pmon_core::accounting::LossByCause;
-use pmon_core::capture::{CpuCounts, Damage, Header, Record};
+use pmon_core::capture::{CpuCounts, Damage, Header, Record, UnobservedReason};
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
@@ -14,33 +14,51 @@ use crate::output::printable;
 use crate::terminal::{counted, grouped, size};
 use crate::time_spec::{brief, moment, rfc3339};
 
-/// Checks the completeness of a capture from all its records and damaged parts.
+/// Checks the completeness of a recording from all its records and damaged parts.
 pub(crate) struct CompletenessChecker {
-    verifier: Verifier,
-    wall: WallClock,
+    verifier: ChainVerifier,
+    recorder: Option<u32>,
 }
 
 /// The result of a [`CompletenessChecker`].
 pub(crate) struct Completeness {
     pub(crate) report: VerifyReport,
-    wall: WallClock,
+    /// The segments of the recording.
+    pub(crate) chain: ChainReport,
+    pub(super) wall: WallClock,
+    /// The process that is still recording.
+    recorder: Option<u32>,
 }
 
 impl CompletenessChecker {
     /// Creates a checker for a capture with this header, if known, and datagrams in byte order
     /// `order`.
     pub(crate) fn new(header: Option<&Header>, order: ByteOrder) -> Self {
-        let mut wall = WallClock::new();
-        if let Some(header) = header {
-            wall.observe(header.meta.start);
-        }
-        Self { verifier: Verifier::new(order, header.and_then(|header| header.meta.recorder())), wall }
+        Self::of_first(SegmentFacts { name: "", header, order, is_misnamed: false })
+    }
+
+    /// Creates a checker for a recording that begins with this capture.
+    pub(crate) fn of_first(first: SegmentFacts<'_>) -> Self {
+        Self { verifier: ChainVerifier::new(first), recorder: None }
+    }
+
+    /// Continues with the next capture. `was_sealed` states whether the one before it ended
+    /// cleanly.
+    pub(crate) fn begin(&mut self, was_sealed: bool, next: SegmentFacts<'_>) {
+        self.verifier.begin(was_sealed, next);
+    }
+
+    /// Notes what the caller has found.
+    pub(crate) fn add_finding(&mut self, finding: Finding) {
+        self.verifier.add_finding(finding);
+    }
+
+    /// Notes the process that is still recording.
+    pub(crate) fn set_recorder(&mut self, recorder: Option<u32>) {
+        self.recorder = recorder;
     }
 
     pub(crate) fn count(&mut self, record: &Record<'_>) {
-        if let Record::Clock(anchor) = record {
-            self.wall.observe(*anchor);
-        }
         self.verifier.count(record);
     }
 
@@ -50,7 +68,8 @@ impl CompletenessChecker {
 
     /// Returns the result. `clean_end` states whether the recorder ended the capture cleanly.
     pub(crate) fn finish(self, clean_end: bool) -> Completeness {
-        Completeness { report: self.verifier.finish(clean_end), wall: self.wall }
+        let (report, chain, wall) = self.verifier.finish(clean_end);
+        Completeness { report, chain, wall, recorder: self.recorder }
     }
 }
 
@@ -74,20 +93,25 @@ impl Completeness {
             all => format!(" except {}", all.join(" and ")),
         };
         match report.verdict() {
-            Verdict::Complete => "complete".into(),
-            Verdict::Lossy => format!("complete{}", except(&missing)),
+            Verdict::Complete => format!("complete{}", self.since()),
+            Verdict::Lossy => format!("complete{}{}", self.since(), except(&missing)),
+            Verdict::Blind if report.all_blinds() == 0 => self.unobserved_sentence(&except(&missing)),
             Verdict::Blind if missing.is_empty() => format!("{blind}, else complete"),
             Verdict::Blind => format!("{blind}, else complete{}", except(&missing)),
             verdict => {
                 let mut all = missing;
                 all.extend((report.all_blinds() > 0).then_some(blind));
+                all.extend((report.unobserved > 0).then(|| self.unobserved()));
                 let up_to = match report.accounted_until {
                     Some(time) => format!("complete up to {}{}", moment(&self.wall, time), except(&all)),
                     None if report.events + report.self_generated == 0 => "no event in it".into(),
                     None => "not from its first event on".into(),
                 };
                 match verdict {
-                    Verdict::Unsealed => format!("unsealed (the recorder did not end cleanly; {up_to})"),
+                    Verdict::Unsealed => match self.recorder {
+                        Some(pid) => format!("unsealed (process {pid} is still recording; {up_to})"),
+                        None => format!("unsealed (the recorder did not end cleanly; {up_to})"),
+                    },
                     _ => format!("damaged ({}; {up_to})", self.damage().join(", ")),
                 }
             }
@@ -122,6 +146,17 @@ impl Completeness {
         Some(format!("without the kernel's count of forks: {}", printable(why.as_bytes())))
     }
 
+    /// Describes the time without events, for which nothing else is known.
+    fn unobserved(&self) -> String {
+        let report = &self.report;
+        let reason = report.unobserved_reason.map_or("", unobserved_reason);
+        let length = brief(report.unobserved_ns);
+        match report.unobserved {
+            1 => format!("unobserved for {length} ({reason})"),
+            times => format!("unobserved for {length} in {}", counted(times, "time")),
+        }
+    }
+
     /// Describes what an intact capture lacks.
     fn exceptions(&self) -> Vec<String> {
         let report = &self.report;
@@ -130,6 +165,9 @@ impl Completeness {
         if lost > 0 {
             let (intervals, causes) = (counted(report.intervals, "interval"), causes(&report.lost));
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
+        }
+        if report.absent > 0 {
+            all.push(format!("{} missing between segments", counted(report.absent, "event")));
         }
         for (position, cpu) in report.silent_cpus() {
             all.push(format!(
@@ -248,6 +286,8 @@ impl Completeness {
         }) else {
             return Map::new();
         };
+        let mut fields = fields;
+        fields.extend(self.chain_json());
         fields
     }
 }
@@ -261,6 +301,18 @@ pub(crate) fn causes(lost: &LossByCause) -> String {
             let counts = causes.iter().map(|(cause, count)| format!("{} {}", grouped(*count), cause.name()));
             counts.collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+/// Explains in words why a time has no events.
+pub(crate) fn unobserved_reason(reason: UnobservedReason) -> &'static str {
+    match reason {
+        UnobservedReason::Stopped => "the recorder was stopped",
+        UnobservedReason::Pruned => "segments were pruned",
+        UnobservedReason::Missing => "segments are missing",
+        UnobservedReason::Killed => "the recorder was killed",
+        UnobservedReason::Future => "it was in the future",
+        _ => "for a reason of a newer pmon",
     }
 }
 

@@ -44,9 +44,9 @@ fn file_names_cannot_control_the_terminal() {
 }
 
 #[test]
-fn a_directory_is_an_error() {
+fn an_empty_directory_is_an_error() {
     let dir = Dir::new();
-    all_refuse(&arg(&dir.path("")), 6, "cannot read");
+    all_refuse(&arg(&dir.path("")), 5, "the directory is empty");
 }
 
 #[test]

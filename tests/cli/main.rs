@@ -13,6 +13,7 @@ mod refusals;
 mod replay;
 mod scope;
 mod signals;
+mod store;
 mod synth;
 #[allow(unsafe_code, reason = "a program is started with less than this one has")]
 mod sys;

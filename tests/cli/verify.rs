@@ -48,7 +48,9 @@ fn a_lossy_capture_is_lossy() {
         assert!(ran.out.lines().any(|found| found == line), "{line:?} not in\n{}", ran.out);
     }
     let found = verify(&bytes, 3);
-    let by_cause = json!({ "backpressure": 0, "kernel_memory": 0, "ring": 0, "socket": 123, "unknown": 0 });
+    let by_cause = json!({
+        "backpressure": 0, "kernel_memory": 0, "restart": 0, "ring": 0, "socket": 123, "storage": 0, "unknown": 0,
+    });
     assert_eq!(found["lost"], json!({ "total": 123, "gaps": 1, "by_cause": by_cause }));
     assert_eq!((&found["verdict"], &found["blind_ns"]), (&json!("lossy"), &json!(0)));
     assert_eq!((&found["rejected"], &found["problems"]), (&json!(0), &json!([])));

@@ -83,7 +83,7 @@ impl ProcessTable {
                 }
             }
             OwnedRecord::Details(details) => self.apply_details(details),
-            OwnedRecord::Loss(_) | OwnedRecord::Blind(_) => self.era += 1,
+            OwnedRecord::Loss(_) | OwnedRecord::Blind(_) | OwnedRecord::Unobserved(_) => self.era += 1,
             _ => {}
         }
         if let Some(live) = &mut self.live {

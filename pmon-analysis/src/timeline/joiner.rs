@@ -94,6 +94,7 @@ impl DetailsJoiner {
             }
             Record::Loss(loss) => OwnedRecord::Loss(loss),
             Record::Blind(blind) => OwnedRecord::Blind(blind),
+            Record::Unobserved(span) => OwnedRecord::Unobserved(span),
             Record::Clock(anchor) => OwnedRecord::Clock(anchor),
             Record::End(end) => {
                 self.is_released = true;

@@ -1,6 +1,6 @@
 //! Records that own their bytes, and their size in memory.
 
-use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Snapshot, Usage};
+use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Snapshot, Unobserved, Usage};
 use pmon_core::wire::Event;
 
 /// An event with its details and usage.
@@ -26,6 +26,8 @@ pub enum OwnedRecord {
     Loss(Loss),
     /// A time span in which the kernel did not emit all events.
     Blind(Blind),
+    /// A time span of which the recording has no events.
+    Unobserved(Unobserved),
     /// A reading of the clocks.
     Clock(ClockAnchor),
     /// The end of a scan of `/proc`.

@@ -39,6 +39,19 @@ pub struct ForkReport {
     pub absent: Option<String>,
 }
 
+impl ForkReport {
+    /// Adds the report on a later part of the recording, which does not continue this one.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.readings += later.readings;
+        self.counted = self.counted.saturating_add(later.counted);
+        self.missing = self.missing.saturating_add(later.missing);
+        self.shortfall_count += later.shortfall_count;
+        let room = MAX_SHORTFALLS.saturating_sub(self.shortfalls.len());
+        self.shortfalls.extend(later.shortfalls.into_iter().take(room));
+        self.absent = self.absent.take().or(later.absent);
+    }
+}
+
 /// Forks without an event, between two readings of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {

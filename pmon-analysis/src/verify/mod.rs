@@ -1,18 +1,24 @@
 //! Checks a capture for completeness: recounts its events, and compares the counts with those of
 //! the recorder.
 
+mod chain;
+mod division;
 mod fork_check;
 mod problem;
 mod report;
 
 use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{
-    Blind, CpuCounts, Damage, DamageKind, End, Excluded, ForkReading, Loss, Record, RecordedDatagram,
-    SelfGenerated,
+    Blind, CpuCounts, CpuPosition, Damage, DamageKind, End, Excluded, FencePosition, ForkReading, Loss,
+    Record, RecordedDatagram, SelfGenerated, UnreachedReason,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
+pub use chain::{
+    ChainReport, ChainVerifier, Finding, MAX_FINDINGS, MAX_SPANS, SegmentFacts, Span, SpanState,
+};
+use division::SegmentBase;
 use fork_check::ForkComparison;
 pub use fork_check::{ForkReport, MAX_SHORTFALLS, Shortfall};
 pub use problem::Problem;
@@ -55,6 +61,10 @@ pub struct Verifier {
     forks: ForkComparison,
     /// The first blind spans reported by the recorder, at most [`MAX_BLINDS`].
     blinds: Vec<Blind>,
+    /// Whether the segment continues another one, so that its first events are known.
+    is_continued: bool,
+    /// Totals of the earlier segments.
+    base: SegmentBase,
 }
 
 impl Verifier {
@@ -71,6 +81,8 @@ impl Verifier {
             is_accounted: true,
             forks: ForkComparison::default(),
             blinds: Vec::new(),
+            is_continued: false,
+            base: SegmentBase::default(),
         }
     }
 
@@ -90,7 +102,12 @@ impl Verifier {
                     self.blinds.push(*blind);
                 }
             }
-            Record::Unobserved(_) => self.interrupt(),
+            Record::Unobserved(span) => {
+                self.report.unobserved += 1;
+                self.report.unobserved_ns = self.report.unobserved_ns.saturating_add(span.length_ns());
+                self.report.unobserved_reason.get_or_insert(span.reason);
+                self.interrupt();
+            }
             Record::Forks(ForkReading::Counted(count)) => {
                 let last = self.cpus.iter().map(|cpu| cpu.as_ref().map(|cpu| cpu.time));
                 self.forks.add_reading(*count, last);
@@ -98,7 +115,11 @@ impl Verifier {
             Record::Forks(ForkReading::Absent { why }) => self.forks.set_absent(why),
             Record::Fence(fence) => {
                 let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
-                let unreached = fence.unreached.iter().map(|&unreached| (fence.position, unreached));
+                // The positions show what a silent CPU emitted before.
+                let is_known = self.is_continued && fence.position == FencePosition::Start;
+                let unreached =
+                    fence.unreached.iter().filter(|cpu| !is_known || cpu.why != UnreachedReason::Silent);
+                let unreached = unreached.map(|&unreached| (fence.position, unreached));
                 self.report.unreached.extend(unreached.take(room));
             }
             Record::Witness(witness) => self.report.witness = Some(*witness),
@@ -127,6 +148,7 @@ impl Verifier {
     /// to the [`pmon_core::capture::Reader`].
     pub fn finish(mut self, is_sealed: bool) -> VerifyReport {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
+        self.base.add_to(&mut self.report);
         // In a damaged capture, missing forks do not prove blindness.
         if self.report.damaged == 0 {
             self.compare_forks();
@@ -136,7 +158,8 @@ impl Verifier {
 
     /// Compares the fork counter with the fork events, beyond the spans that the recorder reports.
     fn compare_forks(&mut self) {
-        let excluded = self.cpus.iter().flatten().map(|cpu| cpu.absent).fold(0, u64::saturating_add);
+        let excluded =
+            self.cpus.iter().flatten().map(|cpu| cpu.absent).fold(self.base.absent, u64::saturating_add);
         self.report.forks = self.forks.finish(excluded);
         let forks = &self.report.forks;
         let is_reported = |shortfall: &&Shortfall| {
@@ -286,32 +309,37 @@ impl Verifier {
     /// Compares the totals in the end record with the records.
     fn check_end(&mut self, end: &End) {
         self.check_absent();
-        let report = &mut self.report;
-        report.check_total("events", end.events, report.events + report.self_generated);
+        let (report, base) = (&mut self.report, &self.base);
+        report.check_total("events", end.events, report.events + report.self_generated - base.events);
         for cause in LossCause::ALL {
-            let (stated, found) = (end.lost.of(cause), report.lost.of(cause));
+            let (stated, found) = (end.lost.of(cause), report.lost.of(cause) - base.lost.of(cause));
             if stated != found {
                 report.add_problem(Problem::Lost { cause, stated, found });
             }
         }
-        report.check_total("blind ns", end.blind_ns, report.blind_ns);
+        report.check_total("blind ns", end.blind_ns, report.blind_ns.saturating_sub(base.blind_ns));
         // The end record also counts malformed datagrams that the recorder dropped for lack of
         // memory, and no other record does.
-        if report.malformed > end.malformed {
-            report.check_total("malformed datagrams", end.malformed, report.malformed);
+        let malformed = report.malformed - base.malformed;
+        if malformed > end.malformed {
+            report.check_total("malformed datagrams", end.malformed, malformed);
         }
         if let Some(drops) = end.drops {
             let witness = report.witness.unwrap_or_default();
             report.check_total("drops of the source", drops, witness.drops);
-            report.check_total("gaps for them", witness.gaps, report.lost.in_source());
+            let gaps = report.lost.in_source().saturating_sub(base.lost.in_source());
+            report.check_total("gaps for them", witness.gaps, gaps);
         }
         if let Some(ring) = &report.ring {
             let sum = |count: fn(&CpuCounts) -> u64| ring.cpus.iter().map(count).fold(0, u64::saturating_add);
             let (spilled, dropped) = (sum(|cpu| cpu.spilled), sum(|cpu| cpu.dropped));
             let excluded = sum(|cpu| cpu.excluded);
-            report.check_maximum("lost because the ring was full", dropped, report.lost.of(LossCause::Ring));
-            report.check_maximum("lost in the socket", spilled, report.lost.of(LossCause::Socket));
-            report.check_maximum("left out", excluded, report.excluded);
+            let lost = |cause| report.lost.of(cause) - base.lost.of(cause);
+            let (in_ring, in_socket) = (lost(LossCause::Ring), lost(LossCause::Socket));
+            let left_out = report.excluded - base.excluded;
+            report.check_maximum("lost because the ring was full", dropped, in_ring);
+            report.check_maximum("lost in the socket", spilled, in_socket);
+            report.check_maximum("left out", excluded, left_out);
         }
         report.end = Some(*end);
     }

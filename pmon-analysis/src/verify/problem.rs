@@ -62,6 +62,10 @@ pub enum Problem {
     },
     /// Records follow the end record.
     AfterEnd,
+    /// A capture of another machine follows.
+    OtherMachine,
+    /// A capture cannot be read.
+    Unreadable,
 }
 
 /// Writes the text of the field `problems` in the JSON output, which must not change.
@@ -85,6 +89,8 @@ impl fmt::Display for Problem {
                 write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
             }
             Self::AfterEnd => f.write_str("records follow the end"),
+            Self::Unreadable => f.write_str("a capture cannot be read"),
+            Self::OtherMachine => f.write_str("a capture of another machine follows"),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The result of a verification.
 
 use pmon_core::accounting::LossByCause;
-use pmon_core::capture::{End, FencePosition, RingCounts, UnreachedCpu, UnreachedReason, Witness};
+use pmon_core::capture::{
+    End, FencePosition, RingCounts, UnobservedReason, UnreachedCpu, UnreachedReason, Witness,
+};
 use pmon_core::{Cpu, MonoNs};
 
 use super::fork_check::ForkReport;
@@ -18,7 +20,8 @@ pub enum Verdict {
     /// Events were lost, and all losses are recorded; or a CPU did not deliver the events of a
     /// fence.
     Lossy,
-    /// During some time spans, the kernel emitted no events, or not all of them. Otherwise as
+    /// During some time spans, the kernel emitted no events, or not all of them, or the capture has
+    /// none. Otherwise as
     /// [`Verdict::Lossy`].
     Blind,
     /// The recorder did not end cleanly, so the capture is valid only up to some time.
@@ -53,6 +56,8 @@ pub struct VerifyReport {
     pub intervals: u64,
     /// Number of events that are missing from the sequence numbers without a loss record.
     pub missing: u64,
+    /// Number of events between two segments that neither has, although one continues the other.
+    pub absent: u64,
     /// Description of the recorded events, if the recorder did not record all events.
     pub scope: Option<String>,
     /// Number of events that the recorder excluded by its scope.
@@ -70,6 +75,13 @@ pub struct VerifyReport {
     pub unreported_blinds: u64,
     /// Total length in ns of the further blind spans.
     pub unreported_blind_ns: u64,
+    /// Number of time spans of which the capture has no events: there was no recorder, or the
+    /// captures of that time are not available.
+    pub unobserved: u64,
+    /// Total length in ns of these spans.
+    pub unobserved_ns: u64,
+    /// Why there are no events of the first of these spans.
+    pub unobserved_reason: Option<UnobservedReason>,
     /// CPUs that fences did not reach.
     pub unreached: Vec<(FencePosition, UnreachedCpu)>,
     /// Latest counts of drops and gaps; `None` if the source has no drop counter, or nothing was
@@ -103,9 +115,12 @@ impl VerifyReport {
             Verdict::Damaged
         } else if !self.is_sealed {
             Verdict::Unsealed
-        } else if self.all_blinds() > 0 {
+        } else if self.all_blinds() > 0 || self.unobserved > 0 {
             Verdict::Blind
-        } else if self.lost.total() > 0 || self.unexplained_drops() > 0 || self.silent_cpus().next().is_some()
+        } else if self.lost.total() > 0
+            || self.absent > 0
+            || self.unexplained_drops() > 0
+            || self.silent_cpus().next().is_some()
         {
             Verdict::Lossy
         } else {

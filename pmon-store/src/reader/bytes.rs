@@ -24,7 +24,8 @@ impl CaptureBytes {
     /// Those of [`Reader::open`].
     pub fn into_reader(self) -> Result<Reader<Self>, OpenError> {
         Reader::open_sparse(self, |bytes| match bytes {
-            Self::File(file) => file.skip_hole(),
+            // A pipe has no holes and no position.
+            Self::File(file) => file.stream_position().map_or(Ok(0), |_| file.skip_hole()),
             Self::Stored(file) => file.skip_hole(),
             Self::Stdin(_) => Ok(0),
         })

@@ -302,6 +302,18 @@ impl SegmentList {
         self.entries.is_empty()
     }
 
+    /// Returns a list of only the last capture that has an intact header. An unfinished capture can
+    /// be empty still.
+    #[must_use]
+    pub fn last_only(&self) -> Self {
+        let mut last = self.clone();
+        while last.len() > 1 && last.entries.last_mut().is_some_and(|entry| entry.summary().is_none()) {
+            last.entries.pop();
+        }
+        last.entries.drain(..last.entries.len().saturating_sub(1));
+        last
+    }
+
     /// Returns what the header of the first capture states, if it is intact.
     pub fn first(&mut self) -> Option<&SegmentSummary> {
         self.entries.first_mut()?.summary()

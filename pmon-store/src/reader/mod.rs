@@ -14,4 +14,5 @@ mod segments;
 
 pub use bytes::CaptureBytes;
 pub use list::{ListError, SegmentEntry, SegmentList, SegmentSummary};
+pub use range::RangeBound;
 pub use segments::{SegmentReader, SkippedSegment};

@@ -1,81 +1,112 @@
 //! Selects the captures that a range of time needs.
 
-use super::list::SegmentList;
+use pmon_core::MonoNs;
+
+use super::list::{SegmentList, SegmentSummary};
 use crate::segment::UtcSecond;
 
-impl SegmentList {
-    /// Keeps only the captures that can hold events between two wall-clock times, in ns since
-    /// 1970-01-01T00:00Z, both included.
-    ///
-    /// While the names are in order, the headers of a few captures are read: those selected by
-    /// name, and their neighbours. If these headers contradict the names, all headers are read.
-    pub fn restrict(&mut self, since_ns: Option<i64>, until_ns: Option<i64>) {
-        if !self.restrict_by_name(since_ns, until_ns) {
-            self.order();
-            self.restrict_by_header(since_ns, until_ns);
+/// One end of a range of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeBound {
+    /// Wall-clock time in ns since 1970-01-01T00:00Z.
+    pub real_ns: i64,
+    /// The same moment by the monotonic clock, which then counts; `None` if the wall clock counts.
+    pub mono: Option<MonoNs>,
+}
+
+impl RangeBound {
+    /// Returns whether a capture starts before the moment.
+    fn is_after_start(&self, summary: &SegmentSummary) -> bool {
+        match self.mono {
+            Some(mono) => summary.start.mono < mono,
+            None => summary.start.real_ns < self.real_ns,
         }
     }
 
-    /// Returns `false`, and changes nothing, if names cannot be trusted.
-    fn restrict_by_name(&mut self, since_ns: Option<i64>, until_ns: Option<i64>) -> bool {
-        let second = |ns: i64| UtcSecond::of(ns).to_string();
-        if self.entries.iter().any(|entry| entry.second.is_none()) {
+    /// Returns whether a capture starts after the moment.
+    fn is_before_start(&self, summary: &SegmentSummary) -> bool {
+        match self.mono {
+            Some(mono) => summary.start.mono > mono,
+            None => summary.start.real_ns > self.real_ns,
+        }
+    }
+}
+
+impl SegmentList {
+    /// Keeps only the captures that can hold events between two moments, both included.
+    ///
+    /// While the names are in order, this reads the headers of a few captures: those selected by
+    /// name, and their neighbours. If these headers contradict the names, all headers are read.
+    pub fn restrict(&mut self, since: Option<RangeBound>, until: Option<RangeBound>) {
+        if !self.restrict_by_name(since, until) {
+            self.order();
+            self.restrict_by_header(since, until);
+        }
+    }
+
+    /// Returns `false`, and changes nothing, if the names cannot be trusted.
+    fn restrict_by_name(&mut self, since: Option<RangeBound>, until: Option<RangeBound>) -> bool {
+        let second = |bound: RangeBound| UtcSecond::of(bound.real_ns).to_string();
+        let count = self.entries.len();
+        if count == 0 || self.entries.iter().any(|entry| entry.second.is_none()) {
             return false;
         }
         // A capture ends where the next one begins. The one before the first that begins at or
         // after `since` holds the time before it.
-        let first = since_ns.map_or(0, |since| {
+        let first = since.map_or(0, |since| {
             let since = second(since);
             let at = self.entries.partition_point(|entry| entry.second.as_deref() < Some(&since));
             at.saturating_sub(1)
         });
-        let end = until_ns.map_or(self.entries.len(), |until| {
+        let end = until.map_or(count, |until| {
             let until = second(until);
             self.entries.partition_point(|entry| entry.second.as_deref() <= Some(&until))
         });
-        let end = end.clamp(first + 1, self.entries.len().max(first + 1)).min(self.entries.len());
-        let (from, to) = (first.saturating_sub(1), (end + 1).min(self.entries.len()));
-        let mut before: Option<[u8; 16]> = None;
-        for entry in &mut self.entries[from..to] {
+        let end = end.max(first + 1);
+        let mut before = None;
+        for entry in &mut self.entries[first.saturating_sub(1)..(end + 1).min(count)] {
             entry.summary();
             let Some(summary) = entry.known_summary() else { return false };
-            let is_chained = before.is_none() || summary.previous == before;
-            if entry.is_misnamed() || !is_chained {
+            if entry.is_misnamed() || before.is_some_and(|before| summary.previous != Some(before)) {
                 return false;
             }
             before = Some(summary.uuid);
+        }
+        let starts_before = |at: usize, bound: RangeBound| {
+            self.entries.get(at).and_then(|entry| entry.known_summary()).map(|of| bound.is_after_start(of))
+        };
+        // The clock may have been set between the start of the recording and the range.
+        let is_late = since.is_some_and(|since| first > 0 && starts_before(first, since) == Some(false));
+        let is_early = until.is_some_and(|until| starts_before(end, until) == Some(true));
+        if is_late || is_early {
+            return false;
         }
         self.entries.truncate(end);
         self.entries.drain(..first);
         true
     }
 
-    fn restrict_by_header(&mut self, since_ns: Option<i64>, until_ns: Option<i64>) {
-        let starts: Vec<Option<i64>> = self
-            .entries
-            .iter()
-            .map(|entry| entry.known_summary().map(|summary| summary.start.real_ns))
-            .collect();
-        // The wall clock may have been set back, so a capture is needed unless it and the next one
-        // begin before the range, or it begins after the range. A step of the clock within a
-        // capture is not in its header, so one more capture stays on each side.
+    fn restrict_by_header(&mut self, since: Option<RangeBound>, until: Option<RangeBound>) {
+        let starts_before =
+            |at: usize, bound: RangeBound| Some(bound.is_after_start(self.entries.get(at)?.known_summary()?));
+        // A capture is needed unless the next one also begins before the range, or it begins after
+        // the range. A capture with a damaged header is needed.
         let is_needed = |at: usize| {
-            let Some(start) = starts[at] else { return true };
-            let is_after = until_ns.is_some_and(|until| start > until);
-            let next = starts.get(at + 1).copied().flatten();
-            let is_before =
-                since_ns.is_some_and(|since| start < since && next.is_some_and(|next| next < since));
-            !is_after && !is_before
+            let is_before = since.is_some_and(|since| {
+                starts_before(at, since) == Some(true) && starts_before(at + 1, since) == Some(true)
+            });
+            let is_after = until.is_some_and(|until| {
+                self.entries[at].known_summary().is_some_and(|of| until.is_before_start(of))
+            });
+            !is_before && !is_after
         };
-        let first = (0..starts.len()).find(|&at| is_needed(at));
-        let last = (0..starts.len()).rfind(|&at| is_needed(at));
-        let (first, last) = match (first, last) {
-            (Some(first), Some(last)) => (first, last),
-            // The range is before or after all captures; one of them still has the process table.
-            _ if since_ns.is_some() => (starts.len().saturating_sub(1), starts.len().saturating_sub(1)),
+        let needed: Vec<usize> = (0..self.entries.len()).filter(|&at| is_needed(at)).collect();
+        // If the range is outside of all captures, one of them still states the machine.
+        let (first, last) = match (needed.first(), needed.last()) {
+            (Some(&first), Some(&last)) => (first, last),
             _ => (0, 0),
         };
         self.entries.truncate(last + 1);
-        self.entries.drain(..first.min(self.entries.len()));
+        self.entries.drain(..first);
     }
 }

@@ -38,6 +38,7 @@ pub struct SegmentReader {
     intact_bytes: u64,
     unknown_blocks: u64,
     unclean: u64,
+    previous_is_clean: bool,
 }
 
 /// The capture that is read, as the next one needs it.
@@ -82,6 +83,7 @@ impl SegmentReader {
             intact_bytes: 0,
             unknown_blocks: 0,
             unclean: 0,
+            previous_is_clean: true,
         };
         this.begin();
         Ok(this)
@@ -107,6 +109,11 @@ impl SegmentReader {
         self.unclean
     }
 
+    /// Returns whether the recorder ended the capture before the current one cleanly.
+    pub fn previous_ended_cleanly(&self) -> bool {
+        self.previous_is_clean
+    }
+
     /// Notes how the current capture is connected with its neighbours.
     fn begin(&mut self) {
         let summary = self.current.header().map(SegmentSummary::of);
@@ -123,6 +130,7 @@ impl SegmentReader {
     /// Opens the next capture. Returns `false` at the end.
     fn advance(&mut self) -> bool {
         self.last.is_clean = self.current.ended_cleanly();
+        self.previous_is_clean = self.last.is_clean;
         while let Some(entry) = self.list.entries.get(self.at + 1) {
             self.at += 1;
             match open(entry) {

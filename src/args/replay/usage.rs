@@ -1,7 +1,8 @@
 //! Mistakes in the command line of `pmon replay` that the argument parser does not explain.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::path::PathBuf;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -27,6 +28,11 @@ pub(crate) fn check(matches: &ArgMatches, line: &[OsString]) -> Result<(), Failu
         let why = "no program follows `--`; name one, for example `-- ./monitor`, or remove the `--`";
         return Err(Failure::new(exit::USAGE, why));
     }
+    let files = replay.get_many::<PathBuf>("files").into_iter().flatten();
+    let mut others = files.skip(1).filter(|file| !is_capture_name(file.as_os_str()));
+    if let Some(program) = others.next() {
+        return Err(Failure::new(exit::USAGE, program_tip(&program.to_string_lossy())));
+    }
     let is_given = |id: &str| replay.value_source(id) == Some(ValueSource::CommandLine);
     let options = ReplayArgs::augment_args(Command::new(VERB));
     let mut options = options.get_arguments().filter(|arg| arg.get_help_heading() == Some(PROGRAM_OPTIONS));
@@ -47,12 +53,33 @@ pub(crate) fn explain(error: &mut clap::Error, line: &[OsString]) {
     if error.kind() != ErrorKind::UnknownArgument || line.get(1).is_none_or(|verb| verb != VERB) {
         return;
     }
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return };
-    if word.starts_with('-') {
-        return;
-    }
-    let tip = format!("to run a program on the replayed events, write `--` before it: `-- {word}`");
+    let Some(program) = program_word(line) else { return };
+    let tip = program_tip(&program.to_string_lossy());
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+}
+
+fn program_tip(program: &str) -> String {
+    format!("to run a program on the replayed events, write `--` before it: `-- {program}`")
+}
+
+/// Returns the first word after the first capture that is neither an option nor a value of one, nor
+/// the name of a capture.
+fn program_word(line: &[OsString]) -> Option<&OsString> {
+    let words = line.get(2..)?;
+    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-") && word != "-";
+    let before = |at: usize| at.checked_sub(1).and_then(|at| words.get(at));
+    let is_value =
+        |at: usize| before(at).is_some_and(|word| is_option(word) && !word.to_string_lossy().contains('='));
+    let mut files =
+        (0..words.len()).filter(|&at| !is_option(&words[at]) && !is_value(at)).map(|at| &words[at]);
+    files.next()?;
+    files.find(|file| !is_capture_name(file))
+}
+
+/// Returns whether a file has the usual name of a capture.
+fn is_capture_name(file: &OsStr) -> bool {
+    let name = file.as_encoded_bytes();
+    name.ends_with(b".pmon") || name.ends_with(b".partial")
 }
 
 /// Parses a user id, or a name in `/etc/passwd`.

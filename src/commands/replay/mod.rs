@@ -33,11 +33,12 @@ use self::pacer::Pacer;
 use self::report::{JsonStream, Reporter};
 use self::warnings::{Replayed, Warning, WarningCode, print_warnings};
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
+use crate::captures::Captures;
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{CaptureInput, CaptureReplay, is_stdio, report_damage, shown};
 use crate::output::shell_word;
-use crate::prescan::{exits, range};
+use crate::prescan::{exits, open_range};
 use crate::report::summary::VerbParts;
 use crate::terminal;
 use crate::view::{self, Range, View, ViewSink};
@@ -48,13 +49,13 @@ const UNREAD_EVENTS: u32 = 64;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
-    if is_stdio(&args.file) && args.speed == SpeedArg::Step {
+    let mut captures = Captures::find(&args.files, args.host.as_deref())?;
+    if captures.is_stdin() && args.speed == SpeedArg::Step {
         let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
         return Err(Failure::new(exit::USAGE, why));
     }
-    let input = CaptureInput::open(&args.file)?;
-    let range = range(&args.file, input.header(), ["--from", "--to"], [args.from, args.to])?;
-    let playback = Playback::new(args, range, &input)?;
+    let (input, range) = open_range(&mut captures, ["--from", "--to"], [args.from, args.to])?;
+    let playback = Playback::new(args, captures, range, &input)?;
     let is_seekable = input.file_bytes().is_some();
     let mut replay = CaptureReplay::new(input.reader);
     // A consumer that follows processes or shows their names needs the events that started them.
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
 /// A replay with its options.
 struct Playback<'a> {
     args: &'a ReplayArgs,
+    captures: Captures,
     name: String,
     header: Option<Header>,
     from: Option<MonoNs>,
@@ -83,7 +85,12 @@ struct Playback<'a> {
 }
 
 impl<'a> Playback<'a> {
-    fn new(args: &'a ReplayArgs, range: Range, input: &CaptureInput) -> Result<Self, Failure> {
+    fn new(
+        args: &'a ReplayArgs,
+        captures: Captures,
+        range: Range,
+        input: &CaptureInput,
+    ) -> Result<Self, Failure> {
         if args.program.is_empty() {
             args.shown_clock()?;
         }
@@ -114,7 +121,8 @@ impl<'a> Playback<'a> {
             header: header.cloned(),
             from: range.since.map(mono).transpose()?,
             until: range.until.map(mono).transpose()?,
-            filter: filter(args)?,
+            filter: filter(args, &captures)?,
+            captures,
             script,
             bar: if quiet {
                 terminal::reading_bar(input.file_bytes().unwrap_or(0))
@@ -267,9 +275,11 @@ impl<'a> Playback<'a> {
         self.reporter.write(fields, stream)?;
         if !self.args.json {
             let words = |path: &Path| shell_word(path.as_os_str().as_encoded_bytes());
-            let (from, to) = (words(&self.args.file), words(path));
+            let from = self.args.files.iter().map(|file| words(file)).collect::<Vec<_>>().join(" ");
+            let to = words(path);
             let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
-            let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);
+            let is_one = self.args.files.len() == 1 && !self.captures.is_stdin();
+            let is_same = is_all && self.script.rules().is_empty() && is_one;
             let next = if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") };
             let parts = VerbParts { next: vec![next], ..VerbParts::default() };
             terminal::eprintln(summary.text(&parts).trim_end());
@@ -375,7 +385,7 @@ impl<'a> Playback<'a> {
 }
 
 /// Returns the filter for the events that happen; `None` if all of them do.
-fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
+fn filter(args: &ReplayArgs, captures: &Captures) -> Result<Option<Filter>, Failure> {
     let view = &args.view;
     let is_all = view.kind.is_empty() && view.pid.is_empty() && view.tree.is_none() && view.comm.is_none();
     if is_all {
@@ -383,7 +393,7 @@ fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
     }
     let mut filter = Filter { hide_threads: false, ..view::filter(view, Range::default(), None) };
     if let Some(tree) = &mut filter.tree
-        && let Some(exits) = exits(&args.file)?
+        && let Some(exits) = exits(captures)?
     {
         tree.expect_missing_forks(exits);
     }

@@ -1,17 +1,16 @@
 //! Warnings at the end of a replay: the ways in which a test can pass although it tests nothing.
 
-use std::fs::File;
 use std::io;
 
 use pmon_analysis::TimeBound;
-use pmon_core::capture::{Item, Reader};
+use pmon_core::capture::{Part, RecordingReader as _};
 use pmon_fake::{Fault, FaultCount, Kernel, Trigger};
 use pmon_interpose::SocketSummary;
 use serde_json::{Value, json};
 
 use super::Playback;
 use crate::args::{ClockArg, FormatArg, ViewArgs};
-use crate::input::{is_stdio, shown, skip_hole};
+use crate::input::shown;
 use crate::output::harmless;
 use crate::terminal;
 use crate::view::{Range, View};
@@ -164,17 +163,17 @@ impl Playback<'_> {
 
     /// Explains why no event happened, by reading the capture again; `None` if that is impossible.
     fn unmatched(&self) -> Option<String> {
-        if is_stdio(&self.args.file) {
+        if self.captures.is_stdin() {
             return None;
         }
-        let mut reader = Reader::open_sparse(File::open(&self.args.file).ok()?, skip_hole).ok()?;
+        let mut reader = self.captures.open().ok()?.reader;
         let range = Range { since: self.from.map(TimeBound::Mono), until: self.until.map(TimeBound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.byte_order());
         // The JSON format shows all events, also those of threads.
         let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };
         let mut view = View::new(&args, ClockArg::Wall, range, header.as_ref(), order, false, io::sink());
-        while let Some(item) = reader.next_item().ok()? {
-            if let Item::Block(block) = item {
+        while let Some(part) = reader.next_part().ok()? {
+            if let Part::Block(block) = part {
                 block.records().try_for_each(|record| view.record(record)).ok()?;
             }
         }

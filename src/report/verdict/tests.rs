@@ -14,9 +14,13 @@ fn sealed() -> VerifyReport {
     VerifyReport { is_sealed: true, accounted_until: Some(MonoNs(0)), ..VerifyReport::default() }
 }
 
+fn completeness(report: VerifyReport, wall: WallClock) -> Completeness {
+    Completeness { report, chain: ChainReport::default(), wall, recorder: None }
+}
+
 /// Returns the sentence for a report, without a wall clock.
 fn sentence(report: VerifyReport) -> String {
-    Completeness { report, wall: WallClock::new() }.sentence()
+    completeness(report, WallClock::new()).sentence()
 }
 
 #[test]
@@ -87,8 +91,7 @@ fn cpus_that_were_not_reached_are_named() {
         (FencePosition::Start, unreached(3, UnreachedReason::Offline)),
         (FencePosition::End, unreached(5, UnreachedReason::Silent)),
     ];
-    let completeness =
-        Completeness { report: VerifyReport { unreached, ..sealed() }, wall: WallClock::new() };
+    let completeness = completeness(VerifyReport { unreached, ..sealed() }, WallClock::new());
     assert_eq!(
         completeness.sentence(),
         "complete except what cpu 5 emitted around the end, where no event was received"
@@ -103,9 +106,7 @@ fn cpus_that_were_not_reached_are_named() {
 fn json_has_the_end_of_the_complete_part_of_an_unsealed_capture() {
     let mut wall = WallClock::new();
     wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
-    let json = |is_sealed| {
-        Completeness { report: VerifyReport { is_sealed, ..sealed() }, wall: wall.clone() }.json()
-    };
+    let json = |is_sealed| completeness(VerifyReport { is_sealed, ..sealed() }, wall.clone()).json();
     assert_eq!(json(false)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
     assert!(json(true)["complete_up_to"].is_null());
 }

@@ -1,0 +1,311 @@
+//! Tests that the verbs read a store, several files and one capture alike.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pmon_testkit::segments::{StoredSegment, divide};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A recording as one capture, and as a store of its segments.
+struct Recording {
+    dir: Dir,
+    whole: String,
+    segments: Vec<StoredSegment>,
+}
+
+impl Recording {
+    fn new(args: &[&str], cuts: &[usize]) -> Self {
+        let dir = Dir::new();
+        let whole = arg(&dir.path("whole.pmon"));
+        pmon(&[&["synth", "-q", "-o", &whole], args].concat()).expect(0);
+        let segments = divide(&fs::read(&whole).unwrap(), cuts);
+        let this = Self { dir, whole, segments };
+        fs::create_dir(this.dir.path("store")).unwrap();
+        this.segments.iter().for_each(|segment| fs::write(this.file(segment), &segment.bytes).unwrap());
+        this
+    }
+
+    fn file(&self, segment: &StoredSegment) -> PathBuf {
+        self.dir.path("store").join(&segment.name)
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.file(&self.segments[number])
+    }
+
+    fn store(&self) -> String {
+        arg(&self.dir.path("store"))
+    }
+
+    fn verify(&self, code: i32) -> Value {
+        pmon(&["verify", "--json", &self.store()]).expect(code).json()
+    }
+
+    /// Returns the findings of a verification, without the fields for people.
+    fn findings(&self, code: i32) -> Vec<Value> {
+        let found = self.verify(code)["findings"].as_array().unwrap().clone();
+        found
+            .into_iter()
+            .map(|mut found| {
+                found.as_object_mut().unwrap().remove("text");
+                found
+            })
+            .collect()
+    }
+}
+
+/// Returns ascending pseudo-random numbers below `below`.
+fn cuts(seed: u64, count: usize, below: usize) -> Vec<usize> {
+    let mut random = oorandom::Rand64::new(seed.into());
+    let mut cuts: Vec<_> = (0..count).map(|_| random.rand_range(1..below as u64) as usize).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+fn without(value: &Value, fields: &[&str]) -> Value {
+    let mut value = value.clone();
+    fields.iter().for_each(|field| drop(value.as_object_mut().unwrap().remove(*field)));
+    value
+}
+
+const OF_SEGMENTS: [&str; 10] = [
+    "segments",
+    "segment",
+    "pruned",
+    "unobserved_ns",
+    "unobserved_intervals",
+    "absent",
+    "spans",
+    "span_count",
+    "findings",
+    "finding_count",
+];
+
+#[test]
+fn the_segments_of_any_recording_are_read_like_the_whole() {
+    for seed in 0..6 {
+        let (number, loss) = (seed.to_string(), ["0%", "1%"][seed as usize % 2]);
+        let args = ["-n", "3k", "--loss", loss, "--seed", &number];
+        let recording = Recording::new(&args, &cuts(seed, 1 + 3 * seed as usize, 3000));
+        let store = recording.store();
+        for format in ["text", "json", "csv", "classic"] {
+            let print = |path: &str| pmon(&["print", path, "--format", format, "--clock", "mono"]).expect(0);
+            let (whole, parts) = (print(&recording.whole), print(&store));
+            assert!(whole.out == parts.out, "seed {seed}, {format}");
+            assert_eq!(whole.err, parts.err.replace(&store, &recording.whole));
+        }
+        let code = if loss == "0%" { 0 } else { 3 };
+        let whole = pmon(&["verify", "--json", &recording.whole]).expect(code).json();
+        let parts = recording.verify(code);
+        assert_eq!(without(&parts, &OF_SEGMENTS), whole, "seed {seed}");
+        assert_eq!(parts["segments"], json!(recording.segments.len()));
+        assert_eq!(parts["findings"], json!([]));
+        let same = pmon(&["diff", &recording.whole, &store]).expect(0);
+        assert!(same.out.contains("identical"), "{same:?}");
+        let mut files: Vec<_> =
+            recording.segments.iter().map(|segment| arg(&recording.file(segment))).collect();
+        files.reverse();
+        let again = arg(&recording.dir.path("again.pmon"));
+        let mut replay = vec!["replay", "--record", &again];
+        replay.extend(files.iter().map(String::as_str));
+        pmon(&replay).expect(0);
+        pmon(&["diff", &recording.whole, &again]).expect(0);
+        pmon(&["verify", &again]).expect(code);
+    }
+}
+
+#[test]
+fn info_counts_a_store_like_the_whole_and_shows_its_segments() {
+    let recording = Recording::new(&["-n", "2k"], &[500, 1000, 1500]);
+    let fields = ["events", "details", "lost", "snapshot_processes", "verdict", "host"];
+    let whole = pmon(&["info", "--json", &recording.whole]).expect(0).json();
+    let parts = pmon(&["info", "--json", &recording.store()]).expect(0).json();
+    fields.iter().for_each(|field| assert_eq!(whole[field], parts[field], "{field}"));
+    let text = pmon(&["info", &recording.store()]).expect(0).out;
+    assert!(text.contains("segments     4, "), "{text}");
+}
+
+#[test]
+fn each_segment_verifies_alone_and_states_that_it_is_one_of_several() {
+    let recording = Recording::new(&["-n", "2k", "--loss", "1%"], &[300, 900, 1700]);
+    for segment in &recording.segments {
+        let file = arg(&recording.file(segment));
+        let found = pmon(&["verify", "--json", &file]);
+        let found = found.json();
+        assert!(["complete", "lossy"].contains(&found["verdict"].as_str().unwrap()), "{found:#}");
+        assert!(pmon(&["verify", &file]).out.contains("segment      one of a recording"));
+    }
+}
+
+#[test]
+fn a_loss_before_the_first_event_of_a_cpu_shows_in_a_segment_alone() {
+    let recording = Recording::new(&["-n", "2k"], &[1000]);
+    let mut header = recording.segments[1].header.clone();
+    let position = &mut header.meta.segment.as_mut().unwrap().positions[0];
+    position.next.0 = position.next.0.wrapping_sub(3);
+    let bytes = with_header(&recording.segments[1].bytes, &header);
+    fs::write(recording.path(1), bytes).unwrap();
+    let found = pmon(&["verify", "--json", &arg(&recording.path(1))]).expect(4).json();
+    assert_eq!(found["missing"], 3);
+}
+
+/// Replaces the header of a capture.
+fn with_header(bytes: &[u8], header: &pmon_core::capture::Header) -> Vec<u8> {
+    let len = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let encoder = pmon_core::capture::Encoder::new(header).unwrap();
+    [encoder.header(), &bytes[len..]].concat()
+}
+
+#[test]
+fn a_missing_segment_in_the_middle_is_named_with_its_events() {
+    let recording = Recording::new(&["-n", "4k"], &[1000, 2000, 3000]);
+    let removed = pmon(&["verify", "--json", &arg(&recording.path(1))]).expect(0).json();
+    fs::remove_file(recording.path(1)).unwrap();
+    let found = recording.findings(3);
+    let [after, before] = [0, 2].map(|number| recording.segments[number].name.clone());
+    let events = &removed["events"]["total"];
+    assert_eq!(found, [json!({ "kind": "missing", "after": after, "before": before, "events": events })]);
+    let text = pmon(&["verify", &recording.store()]).expect(3).out;
+    assert!(text.contains("then unobserved until") && text.contains("segments are missing"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let shown = pmon(&["print", &recording.store()]).expect(0).out;
+    assert_eq!(shown.matches("unobserved for").count(), 1, "{shown}");
+}
+
+#[test]
+fn after_pruning_a_store_is_complete_since_a_time() {
+    let recording = Recording::new(&["-n", "4k"], &[1000, 2000, 3000]);
+    fs::remove_file(recording.path(0)).unwrap();
+    let found = recording.verify(0);
+    assert_eq!((&found["pruned"], &found["findings"]), (&json!(true), &json!([])));
+    assert!(found["summary"].as_str().unwrap().starts_with("complete since 20"), "{found:#}");
+}
+
+#[test]
+fn a_duplicate_is_named_and_counted_once() {
+    let recording = Recording::new(&["-n", "2k"], &[700]);
+    let other = recording.dir.path("store").join("synthetic-20990101T000000Z.pmon");
+    fs::copy(recording.path(1), &other).unwrap();
+    let found = recording.findings(0);
+    let same_as = &recording.segments[1].name;
+    assert_eq!(
+        found,
+        [json!({ "kind": "duplicate", "name": "synthetic-20990101T000000Z.pmon", "same_as": same_as })]
+    );
+    assert_eq!(recording.verify(0)["events"]["total"], 2000);
+}
+
+#[test]
+fn swapped_names_are_named_and_the_order_is_that_of_the_headers() {
+    let recording = Recording::new(&["-n", "4k", "--rate", "100"], &[1000, 2000, 3000]);
+    let spare = recording.dir.path("spare");
+    fs::rename(recording.path(1), &spare).unwrap();
+    fs::rename(recording.path(2), recording.path(1)).unwrap();
+    fs::rename(&spare, recording.path(2)).unwrap();
+    let found = recording.findings(0);
+    let kinds: Vec<_> = found.iter().map(|found| &found["kind"]).collect();
+    assert_eq!(kinds, ["misnamed", "misnamed"]);
+    pmon(&["diff", &recording.whole, &recording.store()]).expect(0);
+}
+
+#[test]
+fn a_killed_recorder_and_numbers_that_contradict_are_reported() {
+    let recording = Recording::new(&["-n", "4k"], &[1000, 2000, 3000]);
+    let bytes = &recording.segments[1].bytes;
+    fs::write(recording.path(1), &bytes[..bytes.len() - 600]).unwrap();
+    let found = recording.verify(4);
+    assert_eq!(found["verdict"], "damaged");
+    assert_eq!(found["findings"][0]["kind"], "unclean");
+    // The next segment begins with a lower number.
+    fs::write(recording.path(1), bytes).unwrap();
+    let mut header = recording.segments[2].header.clone();
+    header.meta.segment.as_mut().unwrap().positions[0].next.0 -= 1;
+    fs::write(recording.path(2), with_header(&recording.segments[2].bytes, &header)).unwrap();
+    let found = recording.verify(4);
+    assert!(found["problems"][0].as_str().unwrap().contains("comes after a later one"), "{found:#}");
+}
+
+#[test]
+fn segments_of_two_hosts_are_kept_apart() {
+    let recording = Recording::new(&["-n", "2k"], &[1000]);
+    let name = recording.segments[0].name.replace("synthetic", "other");
+    fs::copy(recording.path(0), recording.dir.path("store").join(name)).unwrap();
+    for verb in ["print", "verify", "info", "replay"] {
+        let refused = pmon(&[verb, &recording.store()]).expect(2);
+        assert!(refused.err.contains("of 2 hosts (other, synthetic): select one with --host"), "{refused:?}");
+        let refused = pmon(&[verb, &recording.store(), "--host", "third"]).expect(2);
+        assert!(refused.err.contains("no segment of the host third"), "{refused:?}");
+    }
+    pmon(&["verify", &recording.store(), "--host", "synthetic"]).expect(0);
+}
+
+#[test]
+fn foreign_files_links_and_fifos_are_ignored_and_never_block() {
+    let recording = Recording::new(&["-n", "2k"], &[1000]);
+    let store = recording.dir.path("store");
+    let name = |number: u32| format!("synthetic-20990101T00000{number}Z.pmon");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        store.join(name(0)),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("/dev/zero", store.join(name(1))).unwrap();
+    fs::create_dir(store.join(name(2))).unwrap();
+    (0..3000).for_each(|number| fs::write(store.join(format!("{number}.pmon")), "foreign").unwrap());
+    recording.verify(0);
+    let empty = recording.dir.path("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(pmon(&["verify", &arg(&empty)]).expect(5).err.contains("the directory is empty"));
+    fs::write(empty.join("night.pmon"), "foreign").unwrap();
+    let refused = pmon(&["print", &arg(&empty)]).expect(5);
+    assert!(refused.err.contains("to read night.pmon, name the file"), "{refused:?}");
+}
+
+#[test]
+fn an_unreadable_segment_is_skipped_and_reported() {
+    let recording = Recording::new(&["-n", "2k"], &[500, 1000]);
+    fs::write(recording.path(1), "no capture").unwrap();
+    let shown = pmon(&["print", &recording.store()]).expect(4);
+    assert!(shown.err.contains("not a pmon capture; skipped"), "{shown:?}");
+    let found = recording.findings(4);
+    assert!(found.iter().any(|found| found["kind"] == "unreadable"), "{found:?}");
+}
+
+#[test]
+fn a_range_reads_only_the_segments_that_it_needs() {
+    let recording = Recording::new(&["-n", "20k", "--rate", "1000"], &cuts(1, 9, 20_000));
+    let count = recording.segments.len();
+    for range in [["--since", "+10s", "--until", "+12s"], ["--since", "-3s", "--until", "-1s"]] {
+        let print = |path: &str| {
+            let args = ["--format", "json"];
+            let lines = pmon(&[&["print", path], &range[..], &args].concat()).expect(0).json_lines();
+            lines.iter().map(|line| json!([line["seq"], line["cpu"], line["kind"]])).collect::<Vec<_>>()
+        };
+        let whole = print(&recording.whole);
+        assert!(whole.len() > 100);
+        assert_eq!(whole, print(&recording.store()), "{range:?}");
+    }
+    // The first and the last segment state the extent; an unreadable one elsewhere is not opened.
+    fs::write(recording.path(count - 2), "no capture").unwrap();
+    let shown = pmon(&["print", &recording.store(), "--since", "+1s", "--until", "+2s"]).expect(0);
+    assert_eq!(shown.err, "");
+}
+
+#[test]
+fn several_files_must_be_regular_files() {
+    let recording = Recording::new(&["-n", "1k"], &[500]);
+    let file = arg(&recording.path(0));
+    for (other, why) in
+        [("-", "standard input cannot be one of several"), (&recording.store(), "is a directory")]
+    {
+        assert!(pmon(&["verify", &file, other]).expect(2).err.contains(why));
+    }
+    assert!(!Path::new("missing.pmon").exists());
+    assert!(pmon(&["verify", &file, "missing.pmon"]).expect(6).err.contains("cannot open missing.pmon"));
+}
