@@ -27,6 +27,7 @@ mod reader;
 pub mod segment;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
+mod tally;
 mod trigger;
 mod writer;
 

@@ -268,6 +268,15 @@ impl CaptureFile {
         holds_blocks && self.encoder.pending() == 0
     }
 
+    /// Returns the maximum size in bytes that this process may give the file; `None` if there is no
+    /// limit.
+    pub(crate) fn size_limit(&self) -> Option<u64> {
+        match &self.output {
+            CaptureOutput::Regular(regular) => regular.size_limit(),
+            CaptureOutput::Stream(..) => None,
+        }
+    }
+
     /// Writes all records so far into a sealed block.
     ///
     /// # Errors

@@ -196,6 +196,10 @@ impl RegularFile {
         self.sealed_end + self.journal.as_ref().map_or(0, |journal| journal.end - journal.start)
     }
 
+    pub(super) fn size_limit(&self) -> Option<u64> {
+        self.disk.size_limit()
+    }
+
     /// Announces that the next records were received at `time` or later.
     pub(super) fn received_at(&mut self, time: Instant) {
         self.received_at = Some(time);

@@ -1,16 +1,13 @@
 //! The segments in a directory, and their order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, Read as _};
+use std::io;
 
-use pmon_core::capture::{Header, Reader};
+use pmon_core::capture::Header;
 
 use super::name::{SegmentName, is_store_file};
 use crate::disk::{FileEntry, Filesystem};
 use crate::file::PARTIAL;
-
-/// Bytes that a header and the first block marker take at most.
-const MAX_HEADER: u64 = (1 << 20) + (4 << 10);
 
 /// A segment in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +64,7 @@ impl StoreListing {
 
 /// Reads the header of a capture; `None` if it cannot be read.
 pub(crate) fn header(filesystem: &dyn Filesystem, name: &str) -> Option<Header> {
-    let file = filesystem.open(name).ok()?;
-    Reader::open(file.take(MAX_HEADER)).ok()?.header().cloned()
+    Header::read(&mut filesystem.open(name).ok()?).ok().flatten()
 }
 
 /// Sorts segments of one host by their headers: segments of a boot by the monotonic time of their

@@ -2,7 +2,9 @@
 
 mod list;
 mod name;
+mod recover;
 
 pub use list::{SegmentFile, StoreListing, in_order};
 pub use name::SegmentName;
-pub(crate) use name::{UtcSecond, restricted};
+pub(crate) use name::{UtcSecond, is_store_file, restricted};
+pub(crate) use recover::{Recovery, end_positions, read_records, salvage};

@@ -83,14 +83,22 @@ impl StoreRecorder<'_> {
         let options = super::options(args)?;
         let mut signals = Signals::for_service()
             .or_fail(exit::ENVIRONMENT, "cannot handle signals; check the limit on open files (ulimit -n)")?;
-        let store = LockedStore::open(Arc::new(Directory::new(directory)))?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let store = LockedStore::open(Arc::new(Directory::new(directory)), &host)?;
         report_recovered(store.recovered(), directory);
 
         let started = handover::subscribe(kept, &options, directory, store.recovered(), &args.command)?;
         let StartedSubscription { subscription, header, positions, descriptors } = started;
         control::report_added_listeners(subscription.added_listeners());
-        let model = ProcessModel::new(header.byte_order, header.meta.ticks_per_second, header.meta.start);
-        let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model);
+        let mut model = ProcessModel::new(header.byte_order, header.meta.ticks_per_second, header.meta.start);
+        if positions.is_some()
+            && let Err(error) = store.apply_last_segment(&mut model)
+        {
+            terminal::eprintln(format_args!(
+                "pmon: cannot read the last segment: {error}; its processes are unknown"
+            ));
+        }
+        let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model)?;
         let began = Instant::now();
         let recording = match &positions {
             Some(positions) => Recording::resume(subscription, writer, &options, positions),

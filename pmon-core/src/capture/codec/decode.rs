@@ -111,6 +111,11 @@ impl<'a> Block<'a> {
         self.header.first_record + self.skip
     }
 
+    /// Returns the length of the whole block in the file, in bytes.
+    pub fn stored_len(&self) -> usize {
+        self.header.len()
+    }
+
     /// Returns the smallest and the largest time of the block's events; `None` without events.
     pub fn times(&self) -> Option<(MonoNs, MonoNs)> {
         (self.header.events > 0).then_some((MonoNs(self.header.first_time), MonoNs(self.header.last_time)))

@@ -1,0 +1,143 @@
+//! Opens a store for writing: its lock, and the recovery of unfinished segments.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pmon_core::capture::{Header, Positions, Record};
+use thiserror::Error;
+
+use crate::disk::{Filesystem, StoreLock};
+use crate::file::partial;
+use crate::model::ProcessModel;
+use crate::segment::{self, Recovery, SegmentFile, StoreListing, restricted};
+
+/// Why a store cannot be opened for writing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenStoreError {
+    /// Another recorder writes the store.
+    #[error(
+        "another recorder{} writes the store {}: stop it, or name another directory",
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), .path.display()
+    )]
+    Busy {
+        /// The store's directory.
+        path: PathBuf,
+        /// Process id of the other recorder, if it is known.
+        pid: Option<u32>,
+    },
+    /// The directory cannot be used.
+    #[error("cannot {action} the store {}: {source}", .path.display())]
+    Io {
+        /// The step that failed.
+        action: &'static str,
+        /// The store's directory.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What an earlier recorder left in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Names of the segments that an earlier recorder did not finish, and that were salvaged.
+    pub salvaged: Vec<String>,
+    /// Names of files with records and without a readable header, which were kept.
+    pub set_aside: Vec<String>,
+    /// Unfinished segments that could not be salvaged, with the reason. They are still readable.
+    pub failed: Vec<(String, String)>,
+    /// The last segment of this host; `None` in a new store.
+    pub last: Option<LastSegment>,
+}
+
+/// The last segment of a store, as found when the store is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSegment {
+    /// The segment's name.
+    pub name: String,
+    /// The segment's header.
+    pub header: Header,
+    /// Whether the segment ended cleanly.
+    pub ended_cleanly: bool,
+    /// Positions after the segment's last record: as stated if it ended cleanly, otherwise counted
+    /// from its records.
+    pub positions: Positions,
+}
+
+/// A store that this process has locked, and in which it has recovered unfinished segments.
+pub struct LockedStore {
+    pub(super) filesystem: Arc<dyn Filesystem>,
+    pub(super) lock: Box<dyn StoreLock>,
+    pub(super) recovered: Recovered,
+}
+
+impl LockedStore {
+    /// Locks the store, and recovers the segments of a recorder on `host` that was killed.
+    ///
+    /// # Errors
+    /// [`OpenStoreError::Busy`] if another recorder writes the store, otherwise when the directory
+    /// cannot be used. A segment that cannot be salvaged is no error.
+    pub fn open(filesystem: Arc<dyn Filesystem>, host: &str) -> Result<Self, OpenStoreError> {
+        let path = filesystem.path("");
+        let lock = filesystem.lock().map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => {
+                OpenStoreError::Busy { path: path.clone(), pid: filesystem.lock_owner() }
+            }
+            _ => OpenStoreError::Io { action: "lock", path: path.clone(), source },
+        })?;
+        let recovered = recover(&*filesystem, &restricted(host));
+        let recovered = recovered.map_err(|source| OpenStoreError::Io { action: "list", path, source })?;
+        Ok(Self { filesystem, lock, recovered })
+    }
+
+    /// Returns what an earlier recorder left.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// Applies the records of the last segment to `model`, which then holds the processes as of its
+    /// end. A recorder that continues with the same socket needs them.
+    ///
+    /// # Errors
+    /// When the segment cannot be read. `model` then has a part of its records.
+    pub fn apply_last_segment(&self, model: &mut ProcessModel) -> io::Result<()> {
+        let Some(last) = &self.recovered.last else { return Ok(()) };
+        segment::read_records(&*self.filesystem, &last.name, |record: &Record<'_>| model.apply(record))
+    }
+}
+
+/// Salvages the unfinished segments of a host, and finds its last segment.
+fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<Recovered> {
+    let listing = StoreListing::read(filesystem)?;
+    let is_ours = |name: &str| name.strip_prefix(host).is_some_and(|rest| rest.starts_with('-'));
+    let unfinished = listing.segments.iter().filter(|segment| segment.is_partial);
+    let mut names: Vec<String> = unfinished.map(|segment| segment.entry.name.clone()).collect();
+    names.extend(listing.unreadable.iter().map(|entry| entry.name.clone()));
+    let mut recovered = Recovered::default();
+    for name in names.into_iter().filter(|name| is_ours(name)) {
+        match segment::salvage(filesystem, &name) {
+            Ok(Recovery::Salvaged(name)) => recovered.salvaged.push(name),
+            Ok(Recovery::SetAside(name)) => recovered.set_aside.push(name),
+            Ok(Recovery::Removed) => {}
+            Err(error) => recovered.failed.push((name, error.to_string())),
+        }
+    }
+    let listing = if recovered == Recovered::default() { listing } else { StoreListing::read(filesystem)? };
+    let mut ours = listing.segments.into_iter().filter(|segment| segment.name.host() == host);
+    recovered.last = ours.next_back().and_then(|segment| last_segment(filesystem, segment));
+    Ok(recovered)
+}
+
+fn last_segment(filesystem: &dyn Filesystem, segment: SegmentFile) -> Option<LastSegment> {
+    let SegmentFile { entry, header, .. } = segment;
+    let (positions, ended_cleanly) = segment::end_positions(filesystem, &entry.name).ok()?;
+    Some(LastSegment { name: entry.name, header, ended_cleanly, positions })
+}
+
+/// Returns whether a segment of this name exists, finished or not.
+pub(super) fn is_taken(filesystem: &dyn Filesystem, name: &str) -> bool {
+    filesystem.entry(name).is_ok() || filesystem.entry(&partial(name)).is_ok()
+}
