@@ -1,6 +1,7 @@
 //! Tests the `pmon` program on captures that are built here, and on the running kernel.
 
 mod buffer;
+mod config;
 mod diff;
 mod errors;
 mod hostile;
@@ -9,6 +10,7 @@ mod live;
 mod output;
 mod print;
 mod record;
+mod recorder;
 mod refusals;
 mod replay;
 mod scope;
