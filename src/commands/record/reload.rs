@@ -1,39 +1,27 @@
 //! Reads the configuration of a running recorder again.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use pmon_store::control::ReloadReply;
-use pmon_store::{StoreHandle, StoreOptions};
+use pmon_store::{StoreHandle, StoreOptions, flight_options};
 
 use crate::args::StoreArgs;
 use crate::config::{RecordConfig, differences, is_reloadable};
 use crate::exit::Failure;
 
-/// Number of segments into which the past of a flight recorder is divided.
-const FLIGHT_SEGMENTS: u32 = 32;
-/// Range of the age at which a segment of a flight recorder ends.
-const FLIGHT_ROTATION: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
-
 /// Returns when the segments of a store end, and which of them are kept.
 pub(super) fn store_options(args: &StoreArgs) -> StoreOptions {
-    let options = StoreOptions {
-        rotate_size: args.rotate_size,
-        rotate_every: args.rotate_every,
-        max_use: args.max_use,
-        max_age: args.max_age,
-        keep_free: args.keep_free,
-        ..StoreOptions::default()
-    };
-    let Some(flight) = args.flight else { return options };
-    // The segments are in memory. The limits of the directory apply to clips.
-    StoreOptions {
-        rotate_every: (flight / FLIGHT_SEGMENTS).clamp(*FLIGHT_ROTATION.start(), *FLIGHT_ROTATION.end()),
-        max_use: Some(args.flight_memory),
-        max_age: Some(flight),
-        keep_free: None,
-        journal: false,
-        ..options
+    match args.flight {
+        // The segments are in memory. The limits of the directory apply to clips.
+        Some(length) => flight_options(length, args.flight_memory),
+        None => StoreOptions {
+            rotate_size: args.rotate_size,
+            rotate_every: args.rotate_every,
+            max_use: args.max_use,
+            max_age: args.max_age,
+            keep_free: args.keep_free,
+            ..StoreOptions::default()
+        },
     }
 }
 
