@@ -8,8 +8,6 @@ use pmon_analysis::Verdict;
 use pmon_core::MonoNs;
 use thiserror::Error;
 
-use crate::cut::CutError;
-
 /// Maximum length of a clip's name in bytes.
 const MAX_NAME: usize = 64;
 
@@ -131,12 +129,6 @@ pub enum ClipError {
     /// The recorder is ending, or the service has ended.
     #[error("the recorder ended before the clip was complete")]
     Ended,
-}
-
-impl ClipError {
-    pub(super) fn cut(path: &str, error: &CutError) -> Self {
-        Self::Failed { path: path.into(), why: error.to_string() }
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ mod output;
 mod range;
 mod report;
 mod selected;
+mod source;
 mod start;
 mod steps;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 

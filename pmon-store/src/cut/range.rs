@@ -14,6 +14,8 @@ pub(super) struct Range {
     /// Whether the range has a limit. A datagram without a readable event has no time, and belongs
     /// only to a range without limits.
     pub(super) is_limited: bool,
+    /// Whether the range has a first time.
+    has_start: bool,
 }
 
 impl Range {
@@ -29,12 +31,17 @@ impl Range {
             TimeBound::Mono(time) => Some(time),
             TimeBound::Wall(real_ns) => last_until(real_ns, from, clocks),
         });
-        Self { from, until: last.unwrap_or(MonoNs(u64::MAX)), is_limited: since.is_some() || until.is_some() }
+        Self {
+            from,
+            until: last.unwrap_or(MonoNs(u64::MAX)),
+            is_limited: since.is_some() || until.is_some(),
+            has_start: since.is_some(),
+        }
     }
 
     /// Returns whether the range has a first time.
     pub(super) fn has_start(&self) -> bool {
-        self.from > MonoNs(0)
+        self.has_start
     }
 
     /// Returns whether the range has a last time.

@@ -298,7 +298,7 @@ fn find_edge(source: &dyn CutSource, index: usize, range: Range) -> Result<u64, 
     let mut reader = open(source, index)?;
     let order = reader.byte_order();
     reader.seek(range.from).map_err(failed)?;
-    let (mut edge, mut decoder) = (0, BlockDecoder::default());
+    let (mut edge, mut decoder) = (None, BlockDecoder::default());
     while let Some(item) = reader.next_encoded().map_err(failed)? {
         let EncodedItem::Block(block) = item else { continue };
         let Some(span) = span(&block, &mut decoder, order) else {
@@ -306,16 +306,15 @@ fn find_edge(source: &dyn CutSource, index: usize, range: Range) -> Result<u64, 
             continue;
         };
         if span.first < range.from {
-            edge = block.first_record() + u64::from(block.records());
-        } else if edge == 0 {
-            edge = block.first_record();
+            edge = Some(block.first_record() + u64::from(block.records()));
         }
+        let edge = *edge.get_or_insert(block.first_record());
         if span.first.0.saturating_sub(range.from.0) > HORIZON {
             return Ok(edge);
         }
     }
-    // All events are from before the range.
-    Ok(if edge == 0 { u64::MAX } else { edge })
+    // Without an event, everything belongs to the time before.
+    Ok(edge.unwrap_or(u64::MAX))
 }
 
 /// Returns the reading of the clocks at the start of the range.

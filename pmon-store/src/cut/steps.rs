@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use pmon_analysis::{TimeBound, Verdict};
+use pmon_analysis::TimeBound;
 use pmon_core::MonoNs;
 use pmon_core::capture::{
     ClockAnchor, End, Fence, FencePosition, Header, Meta, Positions, Record, ScopeInfo, SegmentInfo,
@@ -53,7 +53,8 @@ pub fn cut(
     let unreached = state.unreached().into_iter().chain(copier.unreached(&end));
     let silent_cpus = unreached.filter(|cpu| cpu.why == UnreachedReason::Silent).count() as u64;
     let Copier { output, accounts, unobserved, damaged, .. } = copier;
-    let mut report = CutReport {
+    let witness = accounts.witness(until).unwrap_or_default();
+    Ok(CutReport {
         from: if range.has_start() { range.from } else { started },
         until,
         clock,
@@ -67,11 +68,8 @@ pub fn cut(
         copied_blocks: output.copied,
         encoded_blocks: output.encoded,
         bytes: output.bytes,
-        verdict: None,
-    };
-    let witness = accounts.witness(until).unwrap_or_default();
-    report.verdict = Some(verdict(&report, witness.drops > witness.gaps));
-    Ok(report)
+        unexplained_drops: witness.drops.saturating_sub(witness.gaps),
+    })
 }
 
 fn resolve(source: &dyn CutSource, options: &CutOptions, captures: &[Capture]) -> Result<Range, CutError> {
@@ -325,15 +323,4 @@ fn write_end(copier: &mut Copier<'_>, options: &CutOptions, end: &SourceEnd) -> 
     }))?;
     copier.output.finish()?;
     Ok(until)
-}
-
-/// Returns the verdict of a verification of the excerpt.
-fn verdict(report: &CutReport, has_unexplained_drops: bool) -> Verdict {
-    if !report.unobserved.is_empty() || report.blind_ns > 0 {
-        Verdict::Blind
-    } else if report.lost.total() > 0 || report.silent_cpus > 0 || has_unexplained_drops {
-        Verdict::Lossy
-    } else {
-        Verdict::Complete
-    }
 }

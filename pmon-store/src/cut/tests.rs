@@ -1,6 +1,6 @@
 //! Excerpts of recordings from a simulated recorder.
 
-mod recording;
+pub(crate) mod recording;
 
 use std::io::{self, Cursor};
 
@@ -44,8 +44,7 @@ struct Excerpt {
 
 impl Excerpt {
     fn verdict(&self) -> Verdict {
-        let verdict = self.verified.verdict();
-        if self.report.unobserved.is_empty() { verdict } else { verdict.max(Verdict::Blind) }
+        self.verified.verdict()
     }
 }
 
@@ -56,6 +55,7 @@ fn excerpt(captures: &[Vec<u8>], options: &CutOptions) -> Result<Excerpt, CutErr
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let header = reader.header().unwrap().clone();
     let mut verifier = Verifier::new(reader.byte_order(), header.meta.recorder());
+    verifier.begin_at(&header.meta.segment.as_ref().unwrap().positions);
     let (mut events, mut details) = (Vec::new(), Vec::new());
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("the excerpt is damaged") };
@@ -131,10 +131,10 @@ fn an_excerpt_has_the_events_and_the_losses_of_its_range() {
             assert_eq!(excerpt.verified.lost.total(), recording.lost_within(from, until), "{case}");
             assert_eq!(excerpt.verified.unreported_blinds, 0, "{case}");
             assert_eq!(excerpt.report.events, excerpt.events.len() as u64, "{case}");
-            assert_eq!(Some(excerpt.verdict()), excerpt.report.verdict, "{case}");
+            assert_eq!(excerpt.verdict(), excerpt.report.verdict(), "{case}");
             let is_covered = from >= recording.start && until <= recording.end;
             let is_complete = is_covered && excerpt.report.lost.total() == 0;
-            assert_eq!(excerpt.report.verdict == Some(Verdict::Complete), is_complete, "{case}");
+            assert_eq!(excerpt.report.verdict() == Verdict::Complete, is_complete, "{case}");
             assert_eq!(excerpt.header.meta.start.mono.0, from.max(recording.start), "{case}");
             assert_eq!(excerpt.header.byte_order, ORDER);
         }
@@ -153,7 +153,7 @@ fn an_excerpt_of_an_excerpt_is_the_same_as_of_the_whole() {
         let once = excerpt(&recording.captures, &inner).unwrap();
         assert_eq!(twice.events, once.events, "seed {seed}");
         assert_eq!(execs(&twice.details), execs(&once.details), "seed {seed}");
-        assert_eq!(twice.report.verdict, once.report.verdict, "seed {seed}");
+        assert_eq!(twice.report.verdict(), once.report.verdict(), "seed {seed}");
         assert_eq!(twice.verified.lost, once.verified.lost, "seed {seed}");
         assert_eq!(twice.verified.problems, [], "seed {seed}");
     }
@@ -179,9 +179,9 @@ fn an_unfinished_source_is_not_complete() {
     let options = CutOptions { since: None, until: None, ..range(0, 0) };
     let excerpt = excerpt(&cut_off, &options).unwrap();
     assert!(!excerpt.events.is_empty() && recording.events.starts_with(&excerpt.events));
-    assert_ne!(excerpt.report.verdict, Some(Verdict::Complete));
+    assert_ne!(excerpt.report.verdict(), Verdict::Complete);
     assert_eq!(excerpt.verified.problems, []);
-    assert_eq!(Some(excerpt.verdict()), excerpt.report.verdict);
+    assert_eq!(excerpt.verdict(), excerpt.report.verdict());
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_damaged_part_is_a_time_without_events() {
     assert!(excerpt.events.iter().all(|event| rest.any(|recorded| recorded == event)));
     assert_eq!(excerpt.verified.problems, []);
     assert_ne!(excerpt.verdict(), Verdict::Complete);
-    assert_eq!(Some(excerpt.verdict()), excerpt.report.verdict);
+    assert_eq!(excerpt.verdict(), excerpt.report.verdict());
 }
 
 #[test]
@@ -217,10 +217,13 @@ fn a_selection_accounts_for_the_events_that_it_omits() {
         let options = CutOptions { selection: Some(selection), ..range(from, until) };
         let excerpt = excerpt(&recording.captures, &options).unwrap();
         let mut expected = within(&recording, from, until);
+        let all = expected.len() as u64;
         expected.retain(|event| event.kind() == EventKind::Exec);
         assert_eq!(excerpt.events, expected, "seed {seed}");
         assert_eq!(execs(&excerpt.details), sorted_execs(&excerpt.events), "seed {seed}");
         assert_eq!(excerpt.verified.scope.as_deref(), Some("exec events"));
+        assert_eq!(excerpt.verified.problems, [], "seed {seed}");
+        assert_eq!(excerpt.verified.excluded, all - expected.len() as u64, "seed {seed}");
         assert_eq!(excerpt.verified.missing, 0, "seed {seed}");
     }
 }

@@ -12,7 +12,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
-pub(super) const ORDER: ByteOrder = ByteOrder::Little;
+pub(crate) const ORDER: ByteOrder = ByteOrder::Little;
 
 /// Time of the first event.
 const START: u64 = 1_000_000_000;
@@ -20,18 +20,18 @@ const RECORDER: u32 = 4;
 
 /// What is recorded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RecordingPlan {
-    pub(super) seed: u64,
-    pub(super) steps: usize,
-    pub(super) cpus: u32,
-    pub(super) segments: usize,
+pub(crate) struct RecordingPlan {
+    pub(crate) seed: u64,
+    pub(crate) steps: usize,
+    pub(crate) cpus: u32,
+    pub(crate) segments: usize,
     /// Number of records of a block.
-    pub(super) block: usize,
-    pub(super) losses: bool,
+    pub(crate) block: usize,
+    pub(crate) losses: bool,
 }
 
 impl RecordingPlan {
-    pub(super) fn random(seed: u32) -> Self {
+    pub(crate) fn random(seed: u32) -> Self {
         let mut random = Rand64::new(seed.into());
         Self {
             seed: seed.into(),
@@ -43,7 +43,7 @@ impl RecordingPlan {
         }
     }
 
-    pub(super) fn record(self) -> SimulatedRecording {
+    pub(crate) fn record(self) -> SimulatedRecording {
         let mut recorder = Recorder::new(self);
         for segment in 0..self.segments {
             recorder.begin(segment);
@@ -58,24 +58,24 @@ impl RecordingPlan {
 
 /// The captures of a recording, and what they contain.
 #[derive(Default)]
-pub(super) struct SimulatedRecording {
-    pub(super) captures: Vec<Vec<u8>>,
-    pub(super) events: Vec<Event>,
+pub(crate) struct SimulatedRecording {
+    pub(crate) captures: Vec<Vec<u8>>,
+    pub(crate) events: Vec<Event>,
     losses: Vec<Loss>,
     /// Start and end of the recording.
-    pub(super) start: u64,
-    pub(super) end: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 impl SimulatedRecording {
     /// Returns the smallest and the largest time of an event.
-    pub(super) fn times(&self) -> (u64, u64) {
+    pub(crate) fn times(&self) -> (u64, u64) {
         let times = || self.events.iter().map(|event| event.time.0);
         (times().min().unwrap_or(0), times().max().unwrap_or(0))
     }
 
     /// Returns the number of lost events whose span overlaps a range.
-    pub(super) fn lost_within(&self, from: u64, until: u64) -> u64 {
+    pub(crate) fn lost_within(&self, from: u64, until: u64) -> u64 {
         let overlaps = |loss: &&Loss| loss.after.0 <= until && loss.before.0 >= from;
         self.losses.iter().filter(overlaps).map(Loss::count).sum()
     }
@@ -156,6 +156,7 @@ impl Recorder {
         let segment = SegmentInfo { reason, positions: self.positions() };
         let meta = Meta {
             boot_id: "boot".into(),
+            host: "web".into(),
             cpus_online: self.plan.cpus,
             ticks_per_second: 100,
             recorder_pid: RECORDER,

@@ -1,0 +1,235 @@
+//! Makes one clip from the ended segments of a store.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use pmon_analysis::TimeBound;
+use pmon_core::MonoNs;
+use pmon_core::capture::ClockAnchor;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::queue::PendingClip;
+use super::request::{Clip, ClipError};
+use super::service::ClipConfig;
+use crate::cut::{CutError, CutOptions, CutReport, CutSource, cut};
+use crate::disk::{Disk, Filesystem};
+use crate::reader::{RangeBound, SegmentEntry, SegmentList};
+use crate::segment::{UtcSecond, restricted};
+
+/// Suffix of the name of each clip. No segment's name has it.
+const SUFFIX: &str = ".clip.pmon";
+/// Suffix of the name of a clip that is being written.
+const PARTIAL: &str = ".partial";
+/// Maximum length of the names of the requests in the name of a clip, in bytes.
+const MAX_NAMES: usize = 100;
+/// Number of attempts if retention removes a segment that the clip needs.
+const ATTEMPTS: u32 = 3;
+/// Nanoseconds of a second.
+const SECOND: i64 = 1_000_000_000;
+
+/// Removes the unfinished clips of a recorder that was killed.
+pub(super) fn remove_unfinished(output: &dyn Filesystem) {
+    let unfinished = format!("{SUFFIX}{PARTIAL}");
+    for file in output.list().unwrap_or_default() {
+        if file.name.ends_with(&unfinished) {
+            // A file that cannot be removed is no obstacle: names are never used twice.
+            let _ = output.remove(&file.name);
+        }
+    }
+}
+
+/// Makes a clip.
+pub(super) fn make(config: &ClipConfig, clip: &PendingClip, now: ClockAnchor) -> Result<Clip, ClipError> {
+    let mut attempt = 1;
+    loop {
+        match attempt_to_make(config, clip, now) {
+            // A segment was removed after it had been listed.
+            Err((_, true)) if attempt < ATTEMPTS => attempt += 1,
+            result => return result.map_err(|(error, _)| error),
+        }
+    }
+}
+
+/// Makes a clip. An error states whether a segment has disappeared.
+fn attempt_to_make(
+    config: &ClipConfig,
+    clip: &PendingClip,
+    now: ClockAnchor,
+) -> Result<Clip, (ClipError, bool)> {
+    let (name, disk) = create(config, clip, now).map_err(|error| {
+        (
+            ClipError::Failed { path: config.output.path("").display().to_string(), why: error.to_string() },
+            false,
+        )
+    })?;
+    let partial = format!("{name}{PARTIAL}");
+    let mut writer = DiskWriter { disk: &*disk, at: 0 };
+    let made = write(config, clip, now, &mut writer).and_then(|report| {
+        publish(&*config.output, &*disk, &partial, &name).map_err(CutError::Write)?;
+        Ok(report)
+    });
+    let path = config.output.path(&name);
+    made.map(|report| {
+        let real_ns = |time: MonoNs| real_at(report.clock, time);
+        Clip {
+            path: path.clone(),
+            from: report.from,
+            until: report.until,
+            from_real_ns: real_ns(report.from),
+            until_real_ns: real_ns(report.until),
+            events: report.events,
+            bytes: report.bytes,
+            verdict: report.verdict(),
+            missing: report.missing(),
+        }
+    })
+    .map_err(|error| {
+        // The error is reported. The file, if it stays, is removed at the next start.
+        let _ = config.output.remove(&partial);
+        let has_disappeared =
+            matches!(&error, CutError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        (explain(&error, &path.display().to_string(), writer.at), has_disappeared)
+    })
+}
+
+fn explain(error: &CutError, path: &str, bytes: u64) -> ClipError {
+    match error {
+        CutError::Write(source)
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            ClipError::NoRoom { bytes, reason: source.to_string() }
+        }
+        error => ClipError::Failed { path: path.into(), why: error.to_string() },
+    }
+}
+
+/// Creates the file of a clip under a name that no file has. Returns the final name.
+fn create(config: &ClipConfig, clip: &PendingClip, now: ClockAnchor) -> io::Result<(String, Arc<dyn Disk>)> {
+    let real_ns = real_at(now, clip.at);
+    let taken = |name: &str| config.output.entry(name).is_ok();
+    let mut suffix = None;
+    loop {
+        let name = file_name(&config.host, real_ns, suffix, clip);
+        let next = suffix.map_or(real_ns.rem_euclid(SECOND), |suffix| (suffix + 1) % SECOND);
+        if !taken(&name) {
+            match config.output.create(&format!("{name}{PARTIAL}")) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return Ok((name, created?)),
+            }
+        }
+        suffix = Some(next);
+    }
+}
+
+/// Returns `HOST-YYYYMMDDTHHMMSSZ-NAME.clip.pmon`; with `suffix`, `_NNNNNNNNN` follows the time.
+fn file_name(host: &str, real_ns: i64, suffix: Option<i64>, clip: &PendingClip) -> String {
+    let mut names = String::new();
+    for name in &clip.names {
+        if names.is_empty() {
+            names.push_str(name.as_str());
+        } else if names.len() + name.as_str().len() < MAX_NAMES {
+            names.push('+');
+            names.push_str(name.as_str());
+        }
+    }
+    let suffix = suffix.map(|nanos| format!("_{nanos:09}")).unwrap_or_default();
+    format!("{}-{}{suffix}-{names}{SUFFIX}", restricted(host), UtcSecond::of(real_ns))
+}
+
+fn write(
+    config: &ClipConfig,
+    clip: &PendingClip,
+    now: ClockAnchor,
+    out: &mut dyn Write,
+) -> Result<CutReport, CutError> {
+    let entries = ended_segments(config, clip, now)?;
+    let mut uuid = [0; 16];
+    getrandom(&mut uuid, GetRandomFlags::empty()).map_err(|errno| CutError::Write(errno.into()))?;
+    let options = CutOptions {
+        since: Some(TimeBound::Mono(clip.from)),
+        until: Some(TimeBound::Mono(clip.until)),
+        selection: None,
+        uuid,
+        tool: config.tool.clone(),
+        now: Some(now.mono),
+    };
+    let source: &[SegmentEntry] = &entries;
+    cut(&SourceOf(source), &options, out, &mut |_| ())
+}
+
+/// The ended segments that a clip needs.
+struct SourceOf<'a>(&'a [SegmentEntry]);
+
+impl CutSource for SourceOf<'_> {
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+
+    fn open(&self, index: usize) -> io::Result<Box<dyn crate::disk::StoredFile>> {
+        CutSource::open(self.0, index)
+    }
+}
+
+/// Returns the ended segments of the present boot that can hold a part of the clip.
+fn ended_segments(
+    config: &ClipConfig,
+    clip: &PendingClip,
+    now: ClockAnchor,
+) -> Result<Vec<SegmentEntry>, CutError> {
+    let filesystem = config.store.filesystem();
+    let mut list = match SegmentList::of_store(filesystem, Some(&config.host)) {
+        Ok(list) => list,
+        Err(crate::reader::ListError::Io(source)) => {
+            return Err(CutError::Read { name: config.output.path("").display().to_string(), source });
+        }
+        Err(_) => return Err(CutError::NoCapture),
+    };
+    let bound = |time: MonoNs| RangeBound { real_ns: real_at(now, time), mono: Some(time) };
+    list.restrict(Some(bound(clip.from)), Some(bound(clip.until)));
+    let mut entries: Vec<SegmentEntry> =
+        list.entries().iter().filter(|entry| !entry.is_partial).cloned().collect();
+    // Earlier boots have another monotonic clock.
+    let boot = entries.last_mut().and_then(|last| Some(last.summary()?.boot_id.clone()));
+    if let Some(boot) = boot {
+        entries.retain_mut(|entry| entry.summary().is_none_or(|summary| summary.boot_id == boot));
+    }
+    Ok(entries)
+}
+
+/// Gives a clip its final name, once everything is on the disk.
+fn publish(output: &dyn Filesystem, disk: &dyn Disk, partial: &str, name: &str) -> io::Result<()> {
+    disk.sync()?;
+    output.rename(partial, name)?;
+    match output.sync_directory() {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        result => result,
+    }
+}
+
+/// Returns the wall-clock time of a monotonic time, by a reading of the clocks.
+pub(super) fn real_at(clock: ClockAnchor, time: MonoNs) -> i64 {
+    let passed = i128::from(time.0) - i128::from(clock.mono.0);
+    i64::try_from(i128::from(clock.real_ns) + passed).unwrap_or(clock.real_ns)
+}
+
+/// Appends to a file.
+struct DiskWriter<'a> {
+    disk: &'a dyn Disk,
+    at: u64,
+}
+
+impl Write for DiskWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.disk.write_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
