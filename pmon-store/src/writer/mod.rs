@@ -643,6 +643,9 @@ impl Sink for StoreWriter {
         };
         self.finishing.iter_mut().for_each(FinishingSegment::wait);
         self.poll_finishing();
+        if failed.is_none() {
+            self.written.clone_from(&self.tally);
+        }
         self.last_error = failed.clone().or(self.last_error.take());
         self.update_status();
         failed.map_or(Ok(()), |error| Err(SinkError::Other(error)))

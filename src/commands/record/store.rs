@@ -13,7 +13,10 @@ use pmon_core::capture::Header;
 use pmon_record::handover::{Descriptors, Program};
 use pmon_record::{Recording, Signals};
 use pmon_store::control::{ControlServer, ControlSocket, IncomingRequest};
-use pmon_store::{Directory, LockedStore, OpenStoreError, ProcessModel, Recovered, StoreHandle, StoreWriter};
+use pmon_store::{
+    Directory, LockedStore, MemoryFilesystem, OpenStoreError, ProcessModel, Recovered, StoreHandle,
+    StoreWriter,
+};
 
 use super::handover::{self, KeptDescriptors, Service, StartedSubscription};
 use super::reload::store_options;
@@ -27,7 +30,7 @@ use crate::input::shown;
 use crate::output::{harmless, shell_word};
 use crate::report::summary::print_json;
 use crate::terminal::{self, counted, size};
-use crate::time_spec::local_time;
+use crate::time_spec::{brief, local_time};
 
 /// Mode of a store's directory that pmon creates: command lines may contain secrets.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -86,6 +89,14 @@ impl StoreRecorder<'_> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let store = LockedStore::open(Arc::new(Directory::new(directory)), &host)?;
         report_recovered(store.recovered(), directory);
+        // A flight recorder holds the lock of the directory as well, for its clips.
+        let (store, _lock) = match args.store.flight {
+            None => (store, None),
+            Some(_) => {
+                let memory = Arc::new(MemoryFilesystem::new(args.store.flight_memory));
+                (LockedStore::open(memory, &host)?, Some(store))
+            }
+        };
 
         let started = handover::subscribe(kept, &options, directory, store.recovered(), &args.command)?;
         let StartedSubscription { subscription, header, positions, descriptors } = started;
@@ -114,13 +125,21 @@ impl StoreRecorder<'_> {
             }
         };
         let (server, incoming) = control_server(directory, &signals).unzip();
-        let how = if positions.is_some() { "continuing the recording to" } else { "recording to" };
         let (shown_store, transport) = (shown(directory), &header.meta.transport);
+        let how = match (args.store.flight, &positions) {
+            (Some(length), _) => {
+                format!("keeping the last {} in memory for clips in", brief(length.as_nanos() as u64))
+            }
+            (None, Some(_)) => "continuing the recording to".to_owned(),
+            (None, None) => "recording to".to_owned(),
+        };
+        let next = match args.store.flight {
+            Some(_) => "write a clip with `pmon snapshot --store",
+            None => "read it with `pmon print",
+        };
         if !args.quiet && !args.json {
-            terminal::eprintln(format_args!(
-                "pmon: {how} {shown_store} by {transport}; read it with `pmon print {}`",
-                shell_word(directory.as_os_str().as_encoded_bytes())
-            ));
+            let word = shell_word(directory.as_os_str().as_encoded_bytes());
+            terminal::eprintln(format_args!("pmon: {how} {shown_store} by {transport}; {next} {word}`"));
         }
         let manager = Service::started(descriptors.as_ref(), &format!("{how} {shown_store} by {transport}"));
 
@@ -138,9 +157,10 @@ impl StoreRecorder<'_> {
             () => Ok(()),
         };
         let (quiet, json, strict) = (args.quiet, args.json, args.strict);
+        let is_flight = args.store.flight.is_some();
         let output_is_used = !args.command.is_empty();
         let mut service = StoreService {
-            facts: facts(&header, directory, args.store.flight.is_some()),
+            facts: facts(&header, directory, is_flight),
             upgrade,
             line,
             config,
@@ -182,7 +202,8 @@ impl StoreRecorder<'_> {
         }
         let counters = stopper.counters();
         let result = joined.and_then(|()| {
-            let summary = StoreSummary::new(directory, &counters, handle.status(), began.elapsed());
+            let summary =
+                StoreSummary::new(directory, is_flight, &counters, handle.status(), began.elapsed());
             if json {
                 print_json(summary.json(), output_is_used)?;
             } else if !quiet {

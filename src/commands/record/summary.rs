@@ -18,6 +18,8 @@ use crate::time_spec::brief;
 /// What one recorder has added to a store.
 pub(super) struct StoreSummary<'a> {
     directory: &'a Path,
+    /// Whether the segments are in memory.
+    is_flight: bool,
     recorded: u64,
     lost: LossByCause,
     blind_periods: u64,
@@ -29,6 +31,7 @@ pub(super) struct StoreSummary<'a> {
 impl<'a> StoreSummary<'a> {
     pub(super) fn new(
         directory: &'a Path,
+        is_flight: bool,
         counters: &Counters,
         store: StoreStatus,
         duration: Duration,
@@ -37,6 +40,7 @@ impl<'a> StoreSummary<'a> {
         let (recorded, lost) = recorded_and_lost(counters, &store);
         Self {
             directory,
+            is_flight,
             recorded,
             lost,
             blind_periods: totals.blind_records.max(counters.blind_periods),
@@ -66,10 +70,17 @@ impl<'a> StoreSummary<'a> {
             0 => String::new(),
             pruned => format!("; {} removed by the limits", counted(pruned, "segment")),
         };
-        table.line("store", format!("{}, {segments}{pruned}", size(self.store.used)));
+        table.line(
+            if self.is_flight { "memory" } else { "store" },
+            format!("{}, {segments}{pruned}", size(self.store.used)),
+        );
         let directory = shell_word(self.directory.as_os_str().as_encoded_bytes());
-        table.line("next", format!("pmon print {directory} --since -10m"));
-        table.line("", format!("pmon verify {directory}"));
+        if self.is_flight {
+            table.line("next", format!("ls {directory}"));
+        } else {
+            table.line("next", format!("pmon print {directory} --since -10m"));
+            table.line("", format!("pmon verify {directory}"));
+        }
         table.into_text()
     }
 
