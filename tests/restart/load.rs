@@ -14,7 +14,7 @@ use pmon_testkit::programs;
 use rustix::net::netlink::CONNECTOR;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::manager::wait_until;
+use crate::manager::sleep_until;
 
 /// Forks of one burst, and the time between two bursts: 2,000 forks per second.
 const BURST: u32 = 200;
@@ -78,7 +78,7 @@ impl ForkLoad {
                 while !is_over.load(Ordering::Relaxed) {
                     report.add_burst(BURST);
                     next += INTERVAL;
-                    wait_until(next);
+                    sleep_until(next);
                 }
                 report
             }

@@ -5,6 +5,8 @@
 //! kernel emitted, by its CPU and number.
 #![allow(clippy::print_stderr, reason = "some tests print what they measured")]
 
+#[path = "../blind/attacker.rs"]
+mod attacker;
 mod generations;
 mod load;
 mod manager;
@@ -15,14 +17,18 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pmon_core::MonoNs;
 use pmon_core::accounting::{LossByCause, LossCause};
+use pmon_core::wire::{Event, EventBody};
 use pmon_testkit::guard::Need;
-use pmon_testkit::live::live_test_with;
+use pmon_testkit::live::{live_test_with, wait_until};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 
+use attacker::{Attacker, rename};
 use generations::Generations;
 use load::ForkLoad;
-use manager::{Manager, wait_until};
+use manager::{Manager, sleep_until};
 use observer::Observer;
 
 const NEEDS: [Need<'static>; 3] = [
@@ -42,7 +48,7 @@ fn restart(signals: &[Signal], directory: &tempfile::TempDir) -> (Generations, l
     let observer = Observer::new().expect("root can observe all events");
     let load = ForkLoad::start();
     for signal in signals.iter().cycle().take(RESTARTS) {
-        wait_until(Instant::now() + Duration::from_millis(150));
+        sleep_until(Instant::now() + Duration::from_millis(150));
         manager.end(*signal);
         assert_eq!(manager.start(), "continues");
     }
@@ -138,7 +144,7 @@ fn a_program_replaces_itself_without_a_gap() {
         let newer = programs.path().join("newer");
         fs::copy(&program, &newer).unwrap();
         fs::rename(&newer, &program).unwrap();
-        wait_until(Instant::now() + Duration::from_millis(100));
+        sleep_until(Instant::now() + Duration::from_millis(100));
         manager.signal(Signal::USR1);
         assert_eq!(manager.wait_until_ready(), "continues");
         assert_eq!(manager.service_id(), id);
@@ -195,4 +201,35 @@ fn descriptors_of_another_layout_or_that_do_not_belong_together_are_refused() {
     );
     manager.end(Signal::TERM);
     assert_eq!(manager.start(), "continues", "new descriptors replaced the refused ones");
+}
+
+#[test]
+fn a_kernel_that_stops_its_events_while_no_recorder_runs_is_noticed_by_the_next_one() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let mut manager = Manager::new(directory.path(), &[]);
+    assert_eq!(manager.start(), "begins: no descriptors");
+    manager.end(Signal::TERM);
+    let mut attacker = Attacker::new();
+    let Some(hidden) = attacker.silence(20) else { return };
+    let silent_since = clock_gettime(ClockId::Monotonic);
+    let silent_since = MonoNs((silent_since.tv_sec * 1_000_000_000 + silent_since.tv_nsec) as u64);
+    assert_eq!(manager.start(), "continues");
+    wait_until(|| attacker.probe_events().is_none());
+    rename("after");
+    manager.end(Signal::TERM);
+    let generations = Generations::read(directory.path());
+    let [before, after] = generations.captures() else { panic!("two captures") };
+    assert!(before.blind.is_empty());
+    // Forks can show a part of the time before the missing heartbeat does.
+    let mut blind = after.blind.clone();
+    blind.sort_by_key(|blind| blind.from);
+    assert!(blind.windows(2).all(|pair| pair[0].until == pair[1].from), "{blind:?}");
+    assert!(blind.first().is_some_and(|first| first.from <= silent_since), "{silent_since}: {blind:?}");
+    let named = |name: &str| {
+        let has_name = |event: &&Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
+        generations.events().find(has_name)
+    };
+    assert!(named(&hidden).is_none());
+    let until = blind.last().map(|last| last.until);
+    assert!(named("after").is_some_and(|after| Some(after.time) >= until), "{blind:?}");
 }

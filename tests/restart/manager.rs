@@ -180,8 +180,8 @@ impl Drop for Manager {
     }
 }
 
-/// Waits until a time has passed.
-pub(crate) fn wait_until(time: Instant) {
+/// Sleeps until a time.
+pub(crate) fn sleep_until(time: Instant) {
     std::thread::sleep(time.saturating_duration_since(Instant::now()));
 }
 

@@ -295,7 +295,7 @@ impl<S: Sink> Assembler<S> {
         // If the source has dropped events that no gap shows yet, the heartbeats may be among them.
         let has_all = self.counters.drops.is_some_and(|drops| drops <= self.attributed_drops());
         match self.liveness.missing(time).filter(|_| has_all) {
-            Some(blind) => self.add_detected_blind(blind),
+            Some(blind) => self.add_silence(blind),
             None => Ok(()),
         }
     }

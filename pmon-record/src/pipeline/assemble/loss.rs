@@ -12,6 +12,9 @@ use crate::liveness::fork_witness::ForkWitness;
 use crate::pipeline::chunk::Dropped;
 use crate::sink::{Sink, SinkError};
 
+/// Maximum number of `Blind` records that are kept for comparison with later ones.
+const MAX_BLINDS: usize = 32;
+
 /// A request to the heartbeat thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecoveryRequest {
@@ -127,14 +130,26 @@ impl<S: Sink> Assembler<S> {
     /// Records a time in which the kernel did not emit all events, except for the part that the
     /// last `Blind` record covers.
     pub(super) fn add_detected_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
-        let recorded = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
-        let from = recorded.map_or(blind.from, |last| blind.from.max(last.until));
-        if blind.until <= from {
-            return Ok(());
+        let last = self.blinds.back().filter(|last| blind.from < last.until && last.from < blind.until);
+        let from = last.map_or(blind.from, |last| blind.from.max(last.until));
+        if blind.until <= from { Ok(()) } else { self.add_blind(Blind { from, ..blind }) }
+    }
+
+    /// Records a time without events that a missing heartbeat has revealed, except for the parts
+    /// that `Blind` records cover.
+    ///
+    /// The time begins after the last event. If forks have revealed a part of it before, that part
+    /// can begin later: at the first reading of a resumed recording.
+    pub(super) fn add_silence(&mut self, mut blind: Blind) -> Result<(), SinkError> {
+        let mut recorded: Vec<_> = self.blinds.iter().copied().collect();
+        recorded.sort_by_key(|recorded| recorded.from);
+        for recorded in recorded {
+            if blind.from < recorded.from.min(blind.until) {
+                self.add_blind(Blind { from: blind.from, until: recorded.from.min(blind.until) })?;
+            }
+            blind.from = blind.from.max(recorded.until);
         }
-        let blind = Blind { from, ..blind };
-        self.last_blind = Some(blind);
-        self.add_blind(blind)
+        if blind.from < blind.until { self.add_blind(blind) } else { Ok(()) }
     }
 
     /// Records a time in which the kernel did not emit all events.
@@ -142,6 +157,10 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn add_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        if self.blinds.len() == MAX_BLINDS {
+            self.blinds.pop_front();
+        }
+        self.blinds.push_back(blind);
         self.counters.blind_records += 1;
         self.counters.blind_ns += blind.length_ns();
         self.snapshot_reason = Some(SnapshotReason::Blind);

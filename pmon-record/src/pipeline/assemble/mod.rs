@@ -58,8 +58,8 @@ pub struct Assembler<S> {
     partial_forks: Option<PartialForks>,
     /// Every event that was emitted before this checkpoint has been received or lost.
     completed_checkpoints: u64,
-    /// The most recent `Blind` record.
-    last_blind: Option<Blind>,
+    /// The most recent `Blind` records.
+    blinds: VecDeque<Blind>,
     request: Option<RecoveryRequest>,
     /// Whether the source reported an overrun and has not been empty since.
     has_overrun: bool,
@@ -110,7 +110,7 @@ impl<S: Sink> Assembler<S> {
             readings: VecDeque::new(),
             partial_forks: None,
             completed_checkpoints: 0,
-            last_blind: None,
+            blinds: VecDeque::new(),
             request: None,
             has_overrun: false,
             witness_checked_at: MonoNs(0),
@@ -232,7 +232,7 @@ impl<S: Sink> Assembler<S> {
             self.add_gap(gap)?;
         }
         if let Some(blind) = self.liveness.finish(time) {
-            self.add_detected_blind(blind)?;
+            self.add_silence(blind)?;
         }
         self.compare_forks()?;
         self.compare_partial_forks()?;
@@ -329,7 +329,7 @@ impl<S: Sink> Assembler<S> {
         }
         if self.liveness.is_waiting() {
             while let Some(blind) = self.liveness.add_event(event.cpu, event.time) {
-                self.add_detected_blind(blind)?;
+                self.add_silence(blind)?;
             }
         }
         self.last_time = self.last_time.max(event.time);
