@@ -1,7 +1,9 @@
 //! Selects the events to show.
 
+mod condition;
 mod diagnosis;
 mod exit_index;
+mod glob;
 mod pid_set;
 mod process_tree;
 
@@ -13,8 +15,10 @@ use crate::process::{ProcessExit, ProcessTable};
 use crate::timeline::OwnedRecord;
 use crate::wall_clock::WallClock;
 
+pub use condition::{EventCondition, EventView, ProcessView};
 pub use diagnosis::FilterDiagnosis;
 pub use exit_index::ExitIndex;
+pub use glob::{Glob, GlobError};
 pub use process_tree::ProcessTree;
 
 /// Start or end of a time range.
