@@ -42,7 +42,7 @@ pub use reader::{
     SkippedSegment,
 };
 pub use segment::SegmentName;
-pub use trigger::{ProcessSummary, TriggerFired};
+pub use trigger::{ProcessSummary, Trigger, TriggerCounts, TriggerFired, Triggers, TriggersHandle};
 pub use writer::{
     LastSegment, LockedStore, OpenStoreError, RecordObserver, Recovered, StoreHandle, StoreOptions,
     StoreStatus, StoreWriter,

@@ -10,9 +10,9 @@ const MAX_PATTERN: usize = 4096;
 
 /// A pattern for paths.
 ///
-/// `*` and `?` match any bytes, or any one byte, except `/`; `**` matches any bytes; `[abc]`, `[a-z]`
-/// and `[!a-z]` match one byte; `\` makes the next character literal. A pattern without `/` matches
-/// the last component of a path.
+/// `*` matches any bytes except `/`, and `?` one such byte. `**` matches any bytes. `[abc]`,
+/// `[a-z]` and `[!a-z]` match one byte. `\` makes the next character literal. A pattern without `/`
+/// matches the last component of a path.
 #[derive(Clone, Debug)]
 pub struct Glob {
     pattern: String,

@@ -114,6 +114,11 @@ impl ProcessModel {
         self.table.bytes()
     }
 
+    /// Returns the byte order of the recording's datagrams.
+    pub fn order(&self) -> ByteOrder {
+        self.order
+    }
+
     /// Returns the time of the latest event.
     pub fn now(&self) -> MonoNs {
         self.now
@@ -176,7 +181,7 @@ impl ProcessModel {
             let now = self.boot_ticks(self.boot_ns(self.now));
             process.start_ticks.zip(now).is_some_and(|(start, now)| start > now)
         };
-        !process.is_zombie() && !(process.is_only_scanned && is_future())
+        !(process.is_zombie() || process.is_only_scanned && is_future())
     }
 
     fn apply_event(&mut self, event: &Event, usage: Option<&Usage>) {

@@ -1,9 +1,32 @@
 //! Triggers: conditions on events that request a clip of the recording around the event.
+//!
+//! [`Triggers`] observes the records of a store on the writer thread, and sends a [`TriggerFired`]
+//! for each event that matches. It never waits: requests that do not fit into the channel are
+//! counted.
 
+mod keys;
+mod window;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pmon_core::MonoNs;
-use pmon_core::Tgid;
+use pmon_analysis::filter::{EventCondition, EventView, ProcessView};
+use pmon_analysis::process::ProcessExit;
+use pmon_analysis::wait_status::WaitStatus;
+use pmon_core::capture::{Details, DetailsSubject, Record, SelfGenerated, Usage};
+use pmon_core::wire::{Event, EventBody, EventKind};
+use pmon_core::{MonoNs, Tgid};
+
+use self::window::Window;
+use crate::model::{ProcessModel, ProcessRef};
+use crate::writer::RecordObserver;
+
+pub use self::keys::Trigger;
+
+/// Number of requests that wait for the clip service; more are dropped and counted.
+const MAX_WAITING: usize = 64;
 
 /// A request for a clip by a trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,3 +57,266 @@ pub struct ProcessSummary {
     /// Raw wait status, if the event is the exit of the process.
     pub status: Option<u32>,
 }
+
+/// How often a trigger fired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TriggerCounts {
+    /// Name of the trigger.
+    pub name: String,
+    /// Number of requested clips.
+    pub fired: u64,
+    /// Number of times that the trigger's limit suppressed a request.
+    pub suppressed: u64,
+    /// Number of requests that were dropped because too many waited.
+    pub dropped: u64,
+}
+
+/// Matches the records of a store on its writer thread.
+#[derive(Debug)]
+pub struct Triggers {
+    active: Vec<ActiveTrigger>,
+    /// Kinds that any trigger can match: see [`EventCondition::kind_mask`].
+    mask: u32,
+    /// Version of the shared state that was read last.
+    version: u64,
+    shared: Arc<Shared>,
+    requests: SyncSender<TriggerFired>,
+    /// Process ID of the recorder, whose self-generated events fire no trigger.
+    recorder: Option<Tgid>,
+}
+
+/// Replaces the triggers of a running recorder, and reads their counts.
+#[derive(Clone, Debug)]
+pub struct TriggersHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Number of replacements so far.
+    version: AtomicU64,
+    state: Mutex<SharedState>,
+}
+
+#[derive(Debug, Default)]
+struct SharedState {
+    /// Triggers that replace the present ones.
+    next: Option<Vec<Trigger>>,
+    counts: Vec<TriggerCounts>,
+}
+
+impl Shared {
+    /// Calls `access` with the state. Both threads hold the lock for a moment only.
+    fn with<R>(&self, access: impl FnOnce(&mut SharedState) -> R) -> R {
+        access(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug)]
+struct ActiveTrigger {
+    trigger: Trigger,
+    mask: u32,
+    /// Events that count towards the rate.
+    events: Window,
+    /// Clips that count towards the limit.
+    clips: Window,
+}
+
+impl TriggersHandle {
+    /// Replaces all triggers. A trigger that keeps its name keeps its counts and the use of its
+    /// limit.
+    pub fn replace(&self, triggers: Vec<Trigger>) {
+        self.shared.with(|state| state.next = Some(triggers));
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the counts of each trigger.
+    pub fn counts(&self) -> Vec<TriggerCounts> {
+        self.shared.with(|state| state.counts.clone())
+    }
+}
+
+impl Triggers {
+    /// Creates an observer with these triggers, its handle, and the receiver of the requests.
+    /// `recorder` is the process ID of the recorder.
+    pub fn new(
+        triggers: Vec<Trigger>,
+        recorder: Option<Tgid>,
+    ) -> (Self, TriggersHandle, Receiver<TriggerFired>) {
+        let (requests, receiver) = sync_channel(MAX_WAITING);
+        let shared = Arc::new(Shared::default());
+        let handle = TriggersHandle { shared: Arc::clone(&shared) };
+        let mut observer = Self { active: Vec::new(), mask: 0, version: 0, shared, requests, recorder };
+        observer.activate(triggers);
+        (observer, handle, receiver)
+    }
+
+    fn activate(&mut self, triggers: Vec<Trigger>) {
+        let mut before = std::mem::take(&mut self.active);
+        self.active = triggers
+            .into_iter()
+            .map(|trigger| {
+                let mask = trigger.condition.kind_mask();
+                let known = before.iter().position(|active| active.trigger.name == trigger.name);
+                let clips = known.map(|at| before.swap_remove(at).clips).unwrap_or_default();
+                ActiveTrigger { trigger, mask, events: Window::default(), clips }
+            })
+            .collect();
+        self.mask = self.active.iter().fold(0, |mask, active| mask | active.mask);
+        self.shared.with(|state| {
+            let before = std::mem::take(&mut state.counts);
+            let counts = |active: &ActiveTrigger| {
+                let name = &active.trigger.name;
+                let known = before.iter().find(|counts| counts.name == *name).cloned();
+                known.unwrap_or_else(|| TriggerCounts { name: name.clone(), ..TriggerCounts::default() })
+            };
+            state.counts = self.active.iter().map(counts).collect();
+        });
+    }
+
+    fn observe_event(&mut self, event: &Event, usage: Option<&Usage>, model: &ProcessModel) {
+        let Some(task) = event.task() else { return };
+        let mut status = None;
+        match event.body {
+            EventBody::Fork { child, .. } if !child.is_leader() => return,
+            EventBody::Exit { task, code, .. } => {
+                status = match model.exit_effect(task, code, event.time, usage) {
+                    ProcessExit::Ended { status } => Some(status),
+                    ProcessExit::Unknown if task.is_leader() => Some(code),
+                    ProcessExit::Unknown | ProcessExit::GoesOn => return,
+                }
+            }
+            EventBody::Comm { .. }
+                if self.recorder.is_some_and(|pid| SelfGenerated::of(event, pid).is_some()) =>
+            {
+                return;
+            }
+            _ => {}
+        }
+        let process = model.get(task.tgid);
+        let view = EventView {
+            kind: event.kind(),
+            status: status.map(WaitStatus::from_raw),
+            process: process.map(|process| view_of(process, event.time)).unwrap_or_default(),
+        };
+        let summary = |process: &ProcessView<'_>| ProcessSummary {
+            pid: task.tgid,
+            ppid: model.get(task.tgid).and_then(|process| process.ppid()),
+            comm: process.comm.map(<[u8]>::to_vec),
+            exe: process.exe.map(<[u8]>::to_vec),
+            status,
+        };
+        // The program of an exec is known once its details are.
+        let is_due = |condition: &EventCondition| view.kind != EventKind::Exec || !condition.needs_process();
+        self.match_view(&view, event.time, is_due, summary);
+    }
+
+    fn observe_exec(&mut self, time: MonoNs, details: &Details, model: &ProcessModel) {
+        let pid = details.subject.tgid();
+        // What the details lack, the process had before the exec, if it still runs the program.
+        let process = model.get(pid).filter(|process| process.exec_at() == Some(time));
+        let known = process.map(|process| view_of(process, time)).unwrap_or_default();
+        let read = ProcessView::from(details);
+        let view = EventView {
+            kind: EventKind::Exec,
+            status: None,
+            process: ProcessView {
+                comm: read.comm.or(known.comm),
+                exe: read.exe.or(known.exe),
+                args: read.args.or(known.args),
+                cgroup: read.cgroup.or(known.cgroup),
+                uid: read.uid.or(known.uid),
+                age_ns: known.age_ns,
+            },
+        };
+        let summary = |process: &ProcessView<'_>| ProcessSummary {
+            pid,
+            ppid: details.ppid.map(Tgid),
+            comm: process.comm.map(<[u8]>::to_vec),
+            exe: process.exe.map(<[u8]>::to_vec),
+            status: None,
+        };
+        self.match_view(&view, time, EventCondition::needs_process, summary);
+    }
+
+    /// Fires the triggers that match.
+    fn match_view(
+        &mut self,
+        view: &EventView<'_>,
+        time: MonoNs,
+        is_due: impl Fn(&EventCondition) -> bool,
+        summary: impl Fn(&ProcessView<'_>) -> ProcessSummary,
+    ) {
+        for (index, active) in self.active.iter_mut().enumerate() {
+            let Trigger { name, condition, rate, before, after, limit } = &active.trigger;
+            if active.mask >> view.kind as u32 & 1 == 0 || !is_due(condition) || !condition.matches(view) {
+                continue;
+            }
+            if let Some(rate) = *rate {
+                if !active.events.add(time.0, rate) {
+                    continue;
+                }
+                active.events.clear();
+            }
+            let is_admitted = active.clips.admit(time.0, *limit);
+            let request = is_admitted.then(|| TriggerFired {
+                name: name.clone(),
+                at: time,
+                before: *before,
+                after: *after,
+                process: Some(summary(&view.process)),
+            });
+            let is_sent = request.map(|request| self.requests.try_send(request).is_ok());
+            self.shared.with(|state| {
+                let Some(counts) = state.counts.get_mut(index) else { return };
+                match is_sent {
+                    Some(true) => counts.fired += 1,
+                    Some(false) => counts.dropped += 1,
+                    None => counts.suppressed += 1,
+                }
+            });
+        }
+    }
+}
+
+impl RecordObserver for Triggers {
+    fn observe(&mut self, record: &Record<'_>, model: &ProcessModel) {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version != self.version {
+            self.version = version;
+            if let Some(triggers) = self.shared.with(|state| state.next.take()) {
+                self.activate(triggers);
+            }
+        }
+        match record {
+            Record::Event(datagram, usage) => {
+                if self.mask != 0
+                    && let Some(event) = datagram.event(model.order())
+                    && self.mask >> event.kind() as u32 & 1 == 1
+                {
+                    self.observe_event(&event, usage.as_deref(), model);
+                }
+            }
+            Record::Details(details) if self.mask >> EventKind::Exec as u32 & 1 == 1 => {
+                if let DetailsSubject::Exec { time, .. } = details.subject {
+                    self.observe_exec(time, details, model);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn view_of<'a>(process: ProcessRef<'a>, time: MonoNs) -> ProcessView<'a> {
+    ProcessView {
+        comm: process.comm(),
+        exe: process.exe(),
+        args: process.args(),
+        cgroup: process.cgroup(),
+        uid: process.uid(),
+        age_ns: process.age_at(time),
+    }
+}
+
+#[cfg(test)]
+mod tests;
