@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pmon_core::capture::{CpuPosition, SegmentInfo, SegmentReason};
+use pmon_core::{Cpu, MonoNs, Seq};
 use pmon_testkit::segments::{StoredSegment, divide};
 use serde_json::{Value, json};
 
@@ -308,4 +310,107 @@ fn several_files_must_be_regular_files() {
     }
     assert!(!Path::new("missing.pmon").exists());
     assert!(pmon(&["verify", &file, "missing.pmon"]).expect(6).err.contains("cannot open missing.pmon"));
+}
+
+/// Changes the header of a segment's file.
+fn edit(recording: &Recording, number: usize, edit: impl FnOnce(&mut pmon_core::capture::Meta)) {
+    let segment = &recording.segments[number];
+    let mut header = segment.header.clone();
+    edit(&mut header.meta);
+    fs::write(recording.file(segment), with_header(&segment.bytes, &header)).unwrap();
+}
+
+/// Lets a new recorder begin a segment `late_ns` after the end of the one before it.
+fn restart(meta: &mut pmon_core::capture::Meta, late_ns: u64) {
+    meta.segment = Some(SegmentInfo { reason: SegmentReason::Start, positions: vec![] });
+    meta.start.mono.0 += late_ns;
+    meta.start.real_ns += late_ns as i64;
+}
+
+#[test]
+fn a_time_without_a_recorder_is_unobserved() {
+    let recording = Recording::new(&["-n", "3k", "--rate", "1000"], &[1000, 2000]);
+    edit(&recording, 1, |meta| restart(meta, 1_000_000));
+    let found = recording.verify(3);
+    let spans = found["spans"].as_array().unwrap();
+    let states: Vec<_> = spans.iter().map(|span| &span["state"]).collect();
+    assert_eq!(states, ["observed", "unobserved", "observed"]);
+    assert_eq!((&spans[1]["reason"], &found["unobserved_ns"]), (&json!("stopped"), &json!(1_000_000)));
+    assert_eq!((&found["verdict"], &found["findings"]), (&json!("blind"), &json!([])));
+    let text = pmon(&["verify", &recording.store()]).expect(3).out;
+    let sentence = text.replace("\n             ", " ");
+    assert!(sentence.contains("verdict      complete from 2026-01-01 00:00:00 UTC to"), "{text}");
+    assert!(sentence.contains("(the recorder was stopped), complete to 2026-01-01 00:00:0"), "{text}");
+    let shown = pmon(&["print", &recording.store(), "--format", "json"]).expect(0).json_lines();
+    let spans: Vec<_> = shown.iter().filter(|line| line["kind"] == "unobserved").collect();
+    assert_eq!((spans.len(), &spans[0]["cause"]), (1, &json!("stopped")));
+}
+
+#[test]
+fn a_store_is_read_across_a_reboot_and_replayed_within_a_boot() {
+    let recording = Recording::new(&["-n", "3k", "--rate", "1000"], &[2000]);
+    edit(&recording, 0, |meta| meta.boot_id = "first".into());
+    edit(&recording, 1, |meta| {
+        restart(meta, 60_000_000_000);
+        meta.boot_id = "second".into();
+        meta.start.mono.0 = 5_000_000_000;
+    });
+    let found = recording.verify(3);
+    let length = found["unobserved_ns"].as_u64().unwrap();
+    assert!((60_000_000_000..61_000_000_000).contains(&length), "{length}");
+    let shown = pmon(&["print", &recording.store()]).expect(0).out;
+    assert!(shown.lines().count() > 1000);
+    let refused = pmon(&["replay", &recording.store()]).expect(2);
+    assert!(refused.err.contains("the machine was booted within the recording"), "{refused:?}");
+    pmon(&["replay", &recording.store(), "--to", "+500ms"]).expect(0);
+}
+
+#[test]
+fn a_killed_recorder_is_named_and_what_it_did_not_write_is_counted() {
+    let recording = Recording::new(&["-n", "3k"], &[1000, 2000]);
+    let bytes = &recording.segments[0].bytes;
+    fs::write(recording.path(0), &bytes[..bytes.len() - 24]).unwrap();
+    let name = &recording.segments[0].name;
+    assert_eq!(recording.findings(0), [json!({ "kind": "unclean", "name": name, "events": 0 })]);
+    edit(&recording, 1, |meta| meta.segment.as_mut().unwrap().positions[0].next.0 += 7);
+    let found = recording.findings(4);
+    assert_eq!(found[0], json!({ "kind": "unclean", "name": name, "events": 7 }));
+}
+
+#[test]
+fn forged_headers_neither_loop_nor_take_much_memory() {
+    let recording = Recording::new(&["-n", "3k"], &[1000, 2000]);
+    let last = recording.segments[2].header.uuid;
+    edit(&recording, 0, |meta| meta.previous = Some(last));
+    edit(&recording, 1, |meta| {
+        let cpu = |cpu: u32| CpuPosition {
+            cpu: Cpu(cpu.wrapping_mul(50_021)),
+            next: Seq(u32::MAX),
+            time: MonoNs(u64::MAX),
+        };
+        meta.segment.as_mut().unwrap().positions = (0..30_000).map(cpu).collect();
+        meta.host = "synthetic".into();
+        meta.boot_id = "b".repeat(300_000);
+    });
+    edit(&recording, 2, |meta| meta.boot_id = "c".repeat(300_000));
+    let ran = pmon(&["verify", "--json", &recording.store()]);
+    assert!([3, 4].contains(&ran.code.unwrap()), "{ran:?}");
+    pmon(&["print", &recording.store()]);
+}
+
+#[test]
+fn a_segment_that_is_being_written_is_read_and_named() {
+    let recording = Recording::new(&["-n", "2k"], &[1000]);
+    let path = recording.path(1);
+    let partial = arg(&path) + ".partial";
+    fs::rename(&path, &partial).unwrap();
+    let bytes = &recording.segments[1].bytes;
+    fs::write(&partial, &bytes[..bytes.len() - 24]).unwrap();
+    let shown = pmon(&["print", &recording.store()]).expect(0);
+    assert!(shown.err.contains("not ended cleanly; complete up to"), "{shown:?}");
+    let found = recording.verify(3);
+    assert!(found["summary"].as_str().unwrap().contains("the recorder did not end cleanly"), "{found:#}");
+    // A recorder has only just created the next segment.
+    fs::write(recording.dir.path("store").join("synthetic-20990101T000000Z.pmon.partial"), "").unwrap();
+    pmon(&["print", &recording.store(), "--since", "-1ms"]).expect(0);
 }

@@ -208,7 +208,9 @@ impl SegmentList {
     /// When the store cannot be read, has no segments, has segments of several hosts and `host`
     /// selects none, or has none of that host.
     pub fn of_store(fs: Arc<dyn Filesystem>, host: Option<&str>) -> Result<Self, ListError> {
-        let files = fs.list()?;
+        let mut files = fs.list()?;
+        // The recorder's own files, such as its lock.
+        files.retain(|file| !file.name.starts_with('.'));
         let mut found: Vec<(String, SegmentEntry)> =
             files.iter().filter_map(|file| stored_entry(&fs, file)).collect();
         if found.is_empty() && files.is_empty() {
@@ -284,6 +286,12 @@ impl SegmentList {
     /// Returns the captures, in order.
     pub fn entries(&self) -> &[SegmentEntry] {
         &self.entries
+    }
+
+    /// Returns whether captures of several boots follow each other, whose monotonic clocks differ.
+    pub fn has_reboot(&self) -> bool {
+        let known: Vec<_> = self.entries.iter().filter_map(SegmentEntry::known_summary).collect();
+        known.windows(2).any(|pair| !pair[0].is_same_boot(pair[1]))
     }
 
     /// Returns the captures that were left out because another one has the same UUID: the name of

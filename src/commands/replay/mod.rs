@@ -55,6 +55,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
         return Err(Failure::new(exit::USAGE, why));
     }
     let (input, range) = open_range(&mut captures, ["--from", "--to"], [args.from, args.to])?;
+    if input.reader.segments().is_some_and(|reader| reader.list().has_reboot()) {
+        let why = "the machine was booted within the recording, and a replay has one monotonic clock; select the time before or after with --from and --to";
+        return Err(Failure::new(exit::USAGE, format_args!("{}: {why}", input.name())));
+    }
     let playback = Playback::new(args, captures, range, &input)?;
     let is_seekable = input.file_bytes().is_some();
     let mut replay = CaptureReplay::new(input.reader);
