@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use pmon::Rerecorder;
 use pmon_analysis::Verdict;
-use pmon_core::Cpu;
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Loss, Reader, Record, RecordedDatagram, SelfGenerated};
+use pmon_core::capture::{End, Loss, Reader, Record, RecordedDatagram, SelfGenerated};
 use pmon_core::source::Source;
 use pmon_core::wire::{ByteOrder, Event, EventBody};
+use pmon_core::{Cpu, Seq};
 use pmon_fake::{Kernel, Socket};
 use pmon_replay::Replay;
 
-use super::recorder::{MemorySink, SimulatedRecording};
+use super::recorder::SimulatedRecording;
+use super::sink::{MemorySink, SimulatedSegment};
 use super::{Simulation, SimulationError, SimulationTotals};
 use crate::capture::{CaptureContents, ensure_equal};
 
@@ -28,14 +29,25 @@ pub(super) fn check(
     witness: &mut Socket,
     recording: &SimulatedRecording,
 ) -> Result<SimulationTotals, SimulationError> {
-    let found = SimulatedContents::read(&recording.capture)?;
+    let mut segments = Vec::new();
+    for (at, segment) in recording.segments.iter().enumerate() {
+        let found = SimulatedContents::read(&segment.capture)?;
+        let checked = check_segment(segment, &found, recording.drops);
+        checked.map_err(|error| format!("segment {at}: {error}"))?;
+        segments.push(found);
+    }
+    check_chain(&segments, recording)?;
+    if let [found] = &segments[..]
+        && recording.segments[0].end.is_none()
+    {
+        check_replay(simulation, found, recording)?;
+    }
+    let found = SimulatedContents::joined(segments);
     let totals = check_numbers(kernel, &recording.first, &found)?;
     let emitted = EmittedDatagrams::receive(witness)?;
     check_events(&emitted, &found, recording)?;
     check_totals(&emitted, &found, recording)?;
-    check_verdict(&found, recording)?;
     check_missing(&emitted, &found, recording)?;
-    check_replay(simulation, &found, recording)?;
     Ok(totals)
 }
 
@@ -59,6 +71,28 @@ impl SimulatedContents {
             _ => {}
         })?;
         Ok(Self { capture, datagrams, losses })
+    }
+
+    /// Returns the contents of all segments as if they were one capture. Only its totals and the
+    /// result of the verification are meaningless.
+    fn joined(segments: Vec<Self>) -> Self {
+        let mut all = Self { capture: CaptureContents::default(), datagrams: Vec::new(), losses: Vec::new() };
+        let mut end = End::default();
+        for Self { capture, datagrams, losses } in segments {
+            all.datagrams.extend(datagrams);
+            losses.into_iter().for_each(|loss| merge(&mut all.losses, loss));
+            all.capture.header = all.capture.header.or(capture.header);
+            all.capture.accounted.extend(capture.accounted);
+            all.capture.blind.extend(capture.blind);
+            all.capture.report.forks.missing += capture.report.forks.missing;
+            let Some(segment) = capture.end else { continue };
+            end.rejected += segment.rejected;
+            end.malformed += segment.malformed;
+            end.drops = Some(end.drops.unwrap_or(0) + segment.drops.unwrap_or(0));
+        }
+        end.lost = all.capture.lost();
+        all.capture.end = Some(end);
+        all
     }
 
     /// Returns the events, with their bytes.
@@ -149,19 +183,74 @@ fn check_events(
     Ok(())
 }
 
-/// Checks the totals in the end record against the records, and against what was emitted.
+/// Checks that a segment, or the one capture, is complete in itself.
+fn check_segment(
+    segment: &SimulatedSegment,
+    found: &SimulatedContents,
+    drops: u64,
+) -> Result<(), SimulationError> {
+    let capture = &found.capture;
+    if !segment.is_killed {
+        capture.check_totals()?;
+    }
+    ensure_equal("problems", &capture.report.problems[..], &[])?;
+    ensure_equal("numbers without a record", capture.report.missing, 0)?;
+    ensure_equal("blind spans that only the fork counter shows", capture.report.unreported_blinds, 0)?;
+    check_verdict(segment, capture, drops)?;
+    let Some(info) = capture.header.as_ref().and_then(|header| header.meta.segment.as_ref()) else {
+        return Ok(());
+    };
+    // Each CPU's numbers lead from its position at the start to the one at the end.
+    let mut positions: BTreeMap<_, _> = info.positions.iter().map(|cpu| (cpu.cpu, cpu.next)).collect();
+    for (cpu, span) in capture.number_spans()? {
+        let first = positions.insert(cpu, Seq(span.first.0.wrapping_add(span.len as u32)));
+        ensure_equal(&format!("first number of {cpu}"), span.first, first.unwrap_or(span.first))?;
+    }
+    let end = segment.end.iter().flat_map(|end| &end.cpus).map(|cpu| (cpu.cpu, cpu.next)).collect();
+    Ok(ensure_equal("positions at the end", positions, end)?)
+}
+
+/// Checks that each segment begins where the previous one ends, with the same CPUs and times.
+fn check_chain(
+    segments: &[SimulatedContents],
+    recording: &SimulatedRecording,
+) -> Result<(), SimulationError> {
+    for (at, (next, segment)) in segments.iter().skip(1).zip(&recording.segments).enumerate() {
+        let meta = &next.capture.header().meta;
+        let (start, end) = (meta.segment.as_ref().map(|info| &info.positions), segment.end.as_ref());
+        ensure_equal(&format!("start after segment {at}"), start, end.map(|end| &end.cpus))?;
+        let previous = segments[at].capture.header().uuid;
+        ensure_equal(&format!("previous after segment {at}"), meta.previous, Some(previous))?;
+    }
+    Ok(())
+}
+
+/// Checks the totals in the end records against what was emitted.
 fn check_totals(
     emitted: &EmittedDatagrams,
     found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
-    found.capture.check_totals()?;
     let end = found.capture.totals();
-    ensure_equal("drops at the end", end.drops, Some(recording.drops))?;
     ensure_equal("losses of unknown cause", end.lost.of(LossCause::Unknown), 0)?;
     // Some dropped datagrams have no number, so fewer events may be lost than datagrams dropped.
     if end.lost.of(LossCause::Socket) > recording.drops {
         return Err(format!("more is lost by the socket than the {} that it dropped", recording.drops).into());
+    }
+    if recording.is_killed {
+        return Ok(());
+    }
+    // No socket received the events for which the kernel had no memory.
+    let numbers = found.capture.events().count() as u64 + end.lost.total();
+    let without_memory = numbers.saturating_sub(emitted.events.len() as u64);
+    let by_restart = end.lost.of(LossCause::Restart);
+    if by_restart > without_memory {
+        return Err(
+            format!("{by_restart} lost by a clean restart, and {without_memory} by the kernel").into()
+        );
+    }
+    if recording.restarts == 0 {
+        ensure_equal("drops at the end", end.drops, Some(recording.drops))?;
     }
     // If the recorder's socket dropped no more than every other socket, it received everything
     // else.
@@ -173,15 +262,21 @@ fn check_totals(
 }
 
 /// Checks the verdict of `pmon verify`.
-fn check_verdict(found: &SimulatedContents, recording: &SimulatedRecording) -> Result<(), SimulationError> {
-    let report = &found.capture.report;
-    let is_blind = !found.capture.blind.is_empty() || report.forks.missing > 0;
-    let expected = match (is_blind, found.capture.lost().total()) {
+fn check_verdict(
+    segment: &SimulatedSegment,
+    capture: &CaptureContents,
+    drops: u64,
+) -> Result<(), SimulationError> {
+    let report = &capture.report;
+    let is_blind = !capture.blind.is_empty() || report.forks.missing > 0;
+    let expected = match (is_blind, capture.lost().total()) {
+        _ if segment.is_killed => Verdict::Unsealed,
         (false, 0) => Verdict::Complete,
         (false, _) => Verdict::Lossy,
         (true, _) => Verdict::Blind,
     };
-    let is_lossy = report.verdict() == Verdict::Lossy && recording.drops > 0;
+    // Dropped datagrams without a number, or a CPU whose fence was not received.
+    let is_lossy = report.verdict() == Verdict::Lossy && (drops > 0 || report.silent_cpus().next().is_some());
     if report.verdict() == expected || expected == Verdict::Complete && is_lossy {
         return Ok(());
     }
@@ -215,8 +310,8 @@ fn check_missing(
     let forks = emitted.events.values().filter(|datagram| is_fork(datagram)).count() as u64;
     let not_emitted = (last.forks - first.forks).saturating_sub(forks);
     let report = &found.capture.report;
-    ensure_equal("blind spans that only the fork counter shows", report.unreported_blinds, 0)?;
-    let is_exact = found.capture.lost().total() == 0 && emitted.malformed == 0;
+    let is_undivided = recording.segments.len() == 1;
+    let is_exact = is_undivided && found.capture.lost().total() == 0 && emitted.malformed == 0;
     let missing = report.forks.missing;
     if missing > not_emitted || is_exact && missing != not_emitted {
         return Err(format!("{missing} forks missing, expected {not_emitted}").into());
@@ -230,7 +325,7 @@ fn check_replay(
     found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
-    let reader = Reader::open(recording.capture.as_slice()).map_err(|error| error.to_string())?;
+    let reader = Reader::open(recording.segments[0].capture.as_slice()).map_err(|error| error.to_string())?;
     let mut replay = Replay::new(reader).pass_records();
     let sink = MemorySink::new(recording.header.clone(), simulation.block_records)?;
     let mut rerecorder = Rerecorder::new(sink, recording.header.meta.recorder().unwrap_or_default());

@@ -7,6 +7,7 @@
 
 mod check;
 mod recorder;
+mod sink;
 mod workload;
 
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Simulation {
     rcvbuf: i32,
     no_enobufs: bool,
     chunks: usize,
+    /// Whether the recording consists of segments.
+    is_divided: bool,
     /// Number of records per block of the capture.
     block_records: usize,
     /// Time between events, in ns.
@@ -64,6 +67,10 @@ enum Action {
     HandOver,
     /// The writer thread writes that many chunks. Without this action, the disk stalls.
     Write(u32),
+    /// The recording is divided, after a fence or without waiting for it.
+    Divide { fenced: bool },
+    /// Another recorder continues with the same socket, after the first one ended or was killed.
+    Restart { killed: bool },
     /// Time passes, in ms.
     Pass(u32),
 }
@@ -121,7 +128,8 @@ impl Simulation {
         for _ in 0..below(6) {
             script = with_random_fault(script, cpus, &mut below);
         }
-        let actions = (0..20 + below(80)).map(|_| match below(27) {
+        let is_divided = below(2) == 0;
+        let actions = (0..20 + below(80)).map(|_| match below(if is_divided { 32 } else { 27 }) {
             0..6 => Action::Work(1 + below(60)),
             6..8 => Action::Flood { cpu: below(cpus), events: 1 + below(400) },
             8 => Action::Flood { cpu: below(cpus), events: 1 + below(6000) },
@@ -133,10 +141,24 @@ impl Simulation {
             15..17 => Action::Drain,
             17..19 => Action::HandOver,
             19..22 => Action::Write(1 + below(4)),
+            27..30 => Action::Divide { fenced: below(3) > 0 },
+            30..32 => Action::Restart { killed: below(2) == 0 },
             _ => Action::Pass(below(3000)),
         });
         let actions = actions.collect();
-        Self { cpus, first, rcvbuf, no_enobufs, chunks, block_records, pace, script, seed, actions }
+        Self {
+            cpus,
+            first,
+            rcvbuf,
+            no_enobufs,
+            chunks,
+            is_divided,
+            block_records,
+            pace,
+            script,
+            seed,
+            actions,
+        }
     }
 
     /// Performs the simulation, and checks the recording.
@@ -148,12 +170,13 @@ impl Simulation {
         check::check(self, &mut kernel, &mut witness, &recording)
     }
 
-    /// Performs the simulation, and returns the capture.
+    /// Performs the simulation, and returns the capture, or all segments, one after the other.
     ///
     /// # Errors
     /// If the recording ends early.
     pub fn capture(&self) -> Result<Vec<u8>, SimulationError> {
-        self.perform().map(|(_, _, recording)| recording.capture)
+        let (_, _, recording) = self.perform()?;
+        Ok(recording.segments.into_iter().flat_map(|segment| segment.capture).collect())
     }
 
     /// Returns the kernel at the end, a socket that holds every event that was emitted, and the
@@ -187,6 +210,8 @@ impl Simulation {
                 Action::Drain => recorder.drain(),
                 Action::HandOver => recorder.hand_over(&kernel),
                 Action::Write(chunks) => recorder.write(chunks as usize)?,
+                Action::Divide { fenced } => recorder.divide(&mut kernel, fenced)?,
+                Action::Restart { killed } => recorder = recorder.restart(&mut kernel, killed)?,
                 Action::Pass(ms) => kernel.advance(Duration::from_millis(ms.into())),
             }
         }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use pmon_core::capture::{Encoder, ForkCount, ForkReading, Header, Meta, Record};
+use pmon_core::capture::{ClockAnchor, ForkCount, ForkReading, Header, Meta, SegmentInfo, SegmentReason};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
-use pmon_record::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat};
+use pmon_record::SinkError;
+use pmon_record::assemble::{Assembler, AssemblerSettings, Checkpoint, DivisionFence, Heartbeat};
 use pmon_record::receive::{ChunkOutput, ReceiveStatus, Receiver};
-use pmon_record::{Sink, SinkError};
 
+use super::sink::{MemorySink, SimulatedSegment};
 use super::{Simulation, SimulationError};
 
 /// Time between an action and the reading of a clock.
@@ -25,6 +26,7 @@ pub(super) struct VirtualRecorder {
     receiver: Receiver<Socket>,
     output: ChunkOutput,
     assembler: Assembler<MemorySink>,
+    chunks: usize,
     own: Task,
     first: Vec<u32>,
     /// Number of heartbeats and readings so far.
@@ -33,14 +35,21 @@ pub(super) struct VirtualRecorder {
     readings: Option<(ForkCount, ForkCount)>,
     /// Heartbeats that the kernel did not emit.
     silent: Vec<Heartbeat>,
+    restarts: u32,
+    is_killed: bool,
 }
 
 /// A finished recording, with the facts about it that the simulator observed.
 pub(super) struct SimulatedRecording {
     /// The number of the first event of each CPU after the recorder has subscribed.
     pub(super) first: Vec<u32>,
-    pub(super) capture: Vec<u8>,
+    /// The segments, or the one capture.
+    pub(super) segments: Vec<SimulatedSegment>,
     pub(super) header: Header,
+    /// Number of times that a recorder continued after another one.
+    pub(super) restarts: u32,
+    /// Whether a recorder was killed.
+    pub(super) is_killed: bool,
     /// Number of datagrams that the recorder's socket dropped.
     pub(super) drops: u64,
     /// First and last reading of the fork counter.
@@ -58,16 +67,35 @@ impl VirtualRecorder {
         let first = (0..kernel.cpus()).map(|cpu| kernel.next_seq(Cpu(cpu)).0).collect();
         socket.listen()?;
         let own = kernel.add_process("pmon");
-        let (receiver, output) = Receiver::new(socket, simulation.chunks * CHUNK_BYTES, 0);
-        let settings =
-            AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
-        let meta = Meta { recorder_pid: own.tgid.0, cpus_online: simulation.cpus, ..Meta::default() };
+        let chunks = simulation.chunks;
+        let (receiver, output) = Receiver::new(socket, chunks * CHUNK_BYTES, 0);
+        let mut meta = Meta { recorder_pid: own.tgid.0, cpus_online: simulation.cpus, ..Meta::default() };
+        if simulation.is_divided {
+            meta.segment = Some(SegmentInfo { reason: SegmentReason::Start, positions: Vec::new() });
+        }
         let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta };
-        let assembler = Assembler::new(MemorySink::new(header, simulation.block_records)?, settings);
-        let (checkpoints, readings, silent) = (0, None, Vec::new());
-        let mut this = Self { receiver, output, assembler, own, first, checkpoints, readings, silent };
+        let assembler = Assembler::new(MemorySink::new(header, simulation.block_records)?, settings(own));
+        let (checkpoints, readings, silent, restarts, is_killed) = (0, None, Vec::new(), 0, false);
+        let mut this = Self {
+            receiver,
+            output,
+            assembler,
+            chunks,
+            own,
+            first,
+            checkpoints,
+            readings,
+            silent,
+            restarts,
+            is_killed,
+        };
         this.fence(kernel);
         this.count_forks(kernel, true)?;
+        if simulation.is_divided {
+            // If a recorder is killed before that, nothing is known of the first events.
+            this.hand_over(kernel);
+            this.write(usize::MAX)?;
+        }
         Ok(this)
     }
 
@@ -106,6 +134,44 @@ impl VirtualRecorder {
         kernel.advance(CLOCK_STEP);
         self.readings = Some((self.readings.map_or(count, |(first, _)| first), count));
         self.checkpoint(Checkpoint::Forks { forks: ForkReading::Counted(count), fenced })
+    }
+
+    /// Divides the recording. The writer thread waits for the fence, or gives up.
+    pub(super) fn divide(&mut self, kernel: &mut Kernel, is_fenced: bool) -> Result<(), SinkError> {
+        let online: Vec<_> = (0..kernel.cpus()).map(Cpu).collect();
+        self.assembler.prepare_division(kernel.now(), online.clone(), None);
+        self.count_forks(kernel, false)?;
+        kernel.advance(CLOCK_STEP);
+        let began = kernel.now();
+        self.count_forks(kernel, true)?;
+        self.checkpoint(Checkpoint::Fence(DivisionFence { began, reached: online, unreached: Vec::new() }))?;
+        if is_fenced {
+            self.hand_over(kernel);
+            self.write(usize::MAX)?;
+        }
+        let clock = ClockAnchor { mono: kernel.now(), ..ClockAnchor::default() };
+        self.assembler.divide(SegmentReason::Request, clock, None)?;
+        self.count_forks(kernel, false)
+    }
+
+    /// Replaces the recorder by another one with the same socket. The first one ends cleanly, or is
+    /// killed.
+    pub(super) fn restart(mut self, kernel: &mut Kernel, is_killed: bool) -> Result<Self, SimulationError> {
+        match is_killed {
+            false => drop(self.finish(kernel)?),
+            // A new recorder does not know which heartbeats were not received.
+            true => self.silent.clear(),
+        }
+        let (sink, positions) = self.assembler.into_sink().restart(is_killed, kernel.cpus())?;
+        let socket = std::mem::replace(self.receiver.source_mut(), kernel.socket());
+        let (receiver, output) = Receiver::new(socket, self.chunks * CHUNK_BYTES, 0);
+        let assembler = Assembler::new(sink, settings(self.own)).resume(&positions);
+        let is_killed = self.is_killed || is_killed;
+        let restarts = self.restarts + 1;
+        let mut this = Self { receiver, output, assembler, checkpoints: 0, restarts, is_killed, ..self };
+        this.fence(kernel);
+        this.count_forks(kernel, true)?;
+        Ok(this)
     }
 
     /// Emits an event on each CPU, and receives it.
@@ -174,9 +240,9 @@ impl VirtualRecorder {
         Ok(())
     }
 
-    /// Ends the recording: emits a last fence on each CPU, and writes all chunks.
-    pub(super) fn end(mut self, kernel: &mut Kernel) -> Result<SimulatedRecording, SimulationError> {
-        kernel.release_delayed();
+    /// Ends the recording: emits a last fence on each CPU, and writes all chunks. Returns the
+    /// number of datagrams that the socket has dropped.
+    fn finish(&mut self, kernel: &mut Kernel) -> Result<u64, SimulationError> {
         self.count_forks(kernel, false)?;
         self.count_forks(kernel, true)?;
         self.count_forks(kernel, true)?;
@@ -184,49 +250,20 @@ impl VirtualRecorder {
         let drops = u64::from(self.receiver.source_mut().memory().drops);
         self.write(usize::MAX)?;
         self.assembler.finish(kernel.now())?;
-        let MemorySink { capture, header, .. } = self.assembler.into_sink();
+        Ok(drops)
+    }
+
+    /// Ends the recording, and returns it.
+    pub(super) fn end(mut self, kernel: &mut Kernel) -> Result<SimulatedRecording, SimulationError> {
+        kernel.release_delayed();
+        let drops = self.finish(kernel)?;
+        let (header, segments) = self.assembler.into_sink().into_segments();
         let (readings, silent) = (self.readings.unwrap_or_default(), self.silent);
-        Ok(SimulatedRecording { first: self.first, capture, header, drops, readings, silent })
+        let (first, restarts, is_killed) = (self.first, self.restarts, self.is_killed);
+        Ok(SimulatedRecording { first, segments, header, restarts, is_killed, drops, readings, silent })
     }
 }
 
-/// A sink that encodes a capture into memory.
-pub(super) struct MemorySink {
-    encoder: Encoder,
-    header: Header,
-    /// Number of records per block.
-    block_records: usize,
-    capture: Vec<u8>,
-}
-
-impl MemorySink {
-    pub(super) fn new(header: Header, block_records: usize) -> Result<Self, SimulationError> {
-        let encoder = Encoder::new(&header).map_err(SinkError::from)?;
-        let capture = encoder.header().to_vec();
-        Ok(Self { encoder, header, block_records, capture })
-    }
-
-    pub(super) fn into_capture(self) -> Vec<u8> {
-        self.capture
-    }
-}
-
-impl Sink for MemorySink {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        self.encoder.push(record)?;
-        if self.encoder.pending() >= self.block_records {
-            self.capture.extend_from_slice(self.encoder.seal());
-        }
-        Ok(())
-    }
-
-    fn tick(&mut self, _now: std::time::Instant) -> Result<Option<std::time::Instant>, SinkError> {
-        Ok(None)
-    }
-
-    fn finish(&mut self) -> Result<(), SinkError> {
-        self.capture.extend_from_slice(self.encoder.seal());
-        self.capture.extend_from_slice(self.encoder.finish());
-        Ok(())
-    }
+fn settings(own: Task) -> AssemblerSettings {
+    AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) }
 }

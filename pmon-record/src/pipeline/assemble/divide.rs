@@ -73,7 +73,8 @@ impl<S: Sink> Assembler<S> {
         self.last_time = positions.cpus.iter().map(|cpu| cpu.time).max().unwrap_or_default();
         self.settings.since = MonoNs(0);
         self.drops_before = positions.source_drops;
-        self.is_resumed_without_drops = positions.source_drops.is_none();
+        self.counts_drops = positions.source_drops.is_some();
+        self.is_resumed_without_drops = !self.counts_drops;
         self
     }
 
@@ -230,7 +231,7 @@ impl<S: Sink> Assembler<S> {
     /// Returns the position of each CPU.
     pub(super) fn positions(&self, time: MonoNs) -> Positions {
         let cpus = self.accountant.positions().collect();
-        let before = self.counters.drops.and(self.drops_before);
+        let before = self.drops_before.filter(|_| self.counts_drops);
         Positions { time, cpus, source_drops: before.map(|before| before + self.attributed_drops()) }
     }
 

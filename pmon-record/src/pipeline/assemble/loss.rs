@@ -200,6 +200,7 @@ impl<S: Sink> Assembler<S> {
     /// Takes over the source's count of drops. Returns whether it has increased.
     pub(super) fn set_drops(&mut self, drops: Option<u64>) -> bool {
         let Some(drops) = drops else { return false };
+        self.counts_drops = true;
         let drops = drops.saturating_sub(*self.drops_before.get_or_insert(drops));
         self.ledger.note_drops(drops);
         self.counters.drops.replace(drops).is_some_and(|before| before < drops)

@@ -86,6 +86,8 @@ pub struct Assembler<S> {
     /// Number of datagrams that the source dropped before the recording began; `None` until the
     /// first count if it is unknown.
     drops_before: Option<u64>,
+    /// Whether the source is known to count its drops.
+    counts_drops: bool,
     /// Whether the recording continues an earlier one that ended with an unknown count of drops.
     is_resumed_without_drops: bool,
     segment: SegmentStart,
@@ -126,6 +128,7 @@ impl<S: Sink> Assembler<S> {
             has_recorded_scope: false,
             excluded: Vec::new(),
             drops_before: Some(settings.drops_before),
+            counts_drops: false,
             is_resumed_without_drops: false,
             segment: SegmentStart::default(),
             division: None,
