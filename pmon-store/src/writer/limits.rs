@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use pmon_core::capture::{ClockAnchor, Meta};
 
@@ -13,21 +13,10 @@ use crate::disk::{
     DirectoryState, Disk, FileEntry, Filesystem, LOCK_NAME, StoreLock, StoredFile, SyncRunner, SyncWork,
 };
 use crate::file::PARTIAL;
-use crate::segment::{SegmentFile, SegmentName, StoreListing, is_store_file, restricted};
+use crate::segment::{RetentionLimits, SegmentFile, SegmentName, StoreListing, is_store_file, restricted};
 
 /// Unit in which filesystems allocate space.
 const PAGE: u64 = 4096;
-
-/// The limits of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Maximum bytes of the store on disk.
-    pub(crate) max_use: Option<u64>,
-    /// Bytes of the filesystem that stay free.
-    pub(crate) keep_free: Option<u64>,
-    /// Maximum age of a segment's last event.
-    pub(crate) max_age: Option<Duration>,
-}
 
 /// A file of the store, as it counts for the limits.
 struct CountedFile {
@@ -48,7 +37,7 @@ struct SealedSegment {
 /// What the store takes, and what can be removed.
 #[derive(Default)]
 struct Ledger {
-    limits: Limits,
+    limits: RetentionLimits,
     files: BTreeMap<u64, CountedFile>,
     next_id: u64,
     /// Sum of the bytes of all files.
@@ -115,7 +104,7 @@ impl LimitedFilesystem {
     ///
     /// # Errors
     /// When the directory cannot be listed.
-    pub(crate) fn new(inner: Arc<dyn Filesystem>, meta: &Meta, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn new(inner: Arc<dyn Filesystem>, meta: &Meta, limits: RetentionLimits) -> io::Result<Self> {
         let ledger = Arc::new(Mutex::new(Ledger { limits, ..Ledger::default() }));
         let this = Self { inner, ledger, machine: StoreMachine::of(meta) };
         this.recount(&mut this.lock())?;
@@ -127,7 +116,7 @@ impl LimitedFilesystem {
     }
 
     /// Replaces the limits. [`LimitedFilesystem::enforce`] applies them.
-    pub(crate) fn set_limits(&self, limits: Limits) {
+    pub(crate) fn set_limits(&self, limits: RetentionLimits) {
         self.lock().limits = limits;
     }
 
@@ -158,10 +147,9 @@ impl LimitedFilesystem {
     /// again if the directory has changed.
     pub(crate) fn enforce(&self, now: ClockAnchor) {
         let mut ledger = self.lock();
-        let modified = self.inner.directory().ok().map(|state| state.modified);
-        // An error here shows again in the next write.
-        if modified != ledger.directory_modified && self.recount(&mut ledger).is_ok() {
-            ledger.directory_modified = modified;
+        if modified(&*self.inner) != ledger.directory_modified {
+            // An error here shows again in the next write.
+            let _ = self.recount(&mut ledger);
         }
         ledger.remove_old(&*self.inner, now);
         // Nothing is to be written, so it does not matter whether there is room.
@@ -185,6 +173,7 @@ impl LimitedFilesystem {
 
     /// Lists the directory, and counts its files.
     fn recount(&self, ledger: &mut Ledger) -> io::Result<()> {
+        ledger.directory_modified = modified(&*self.inner);
         let listing = StoreListing::read(&*self.inner)?;
         let is_open = |name: &str| ledger.files.values().any(|file| file.is_open && file.name == name);
         let mut sealed = VecDeque::new();
@@ -235,6 +224,16 @@ impl Ledger {
             // One more name may make it grow by a page.
             self.directory_bytes = pages(state.bytes) + PAGE;
         }
+    }
+
+    /// Changes a name in the directory, without taking this for a change by another process.
+    fn change<T>(&mut self, inner: &dyn Filesystem, change: impl FnOnce() -> T) -> T {
+        let is_known = modified(inner) == self.directory_modified;
+        let result = change();
+        if is_known {
+            self.directory_modified = modified(inner);
+        }
+        result
     }
 
     fn take_id(&mut self) -> u64 {
@@ -303,7 +302,7 @@ impl Ledger {
     fn prune_oldest(&mut self, inner: &dyn Filesystem) -> Option<u64> {
         while let Some(oldest) = self.sealed.pop_front() {
             let bytes = self.id_of(&oldest.name).and_then(|id| self.files.get(&id)).map(|file| file.bytes);
-            match inner.remove(&oldest.name) {
+            match self.change(inner, || inner.remove(&oldest.name)) {
                 Ok(()) => {
                     self.pruned += 1;
                     self.forget(&oldest.name);
@@ -349,7 +348,7 @@ impl Filesystem for LimitedFilesystem {
         let mut ledger = self.lock();
         ledger.make_room(&*self.inner, PAGE, PAGE)?;
         let disk = loop {
-            match self.inner.create(name) {
+            match ledger.change(&*self.inner, || self.inner.create(name)) {
                 // A filesystem can also run out of inodes.
                 Err(error) if is_full(&error) && ledger.prune_oldest(&*self.inner).is_some() => {}
                 created => break created?,
@@ -394,7 +393,7 @@ impl Filesystem for LimitedFilesystem {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut ledger = self.lock();
-        self.inner.rename(from, to)?;
+        ledger.change(&*self.inner, || self.inner.rename(from, to))?;
         if let Some(id) = ledger.id_of(from)
             && let Some(file) = ledger.files.get_mut(&id)
         {
@@ -405,7 +404,7 @@ impl Filesystem for LimitedFilesystem {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut ledger = self.lock();
-        self.inner.remove(name)?;
+        ledger.change(&*self.inner, || self.inner.remove(name))?;
         ledger.forget(name);
         ledger.sealed.retain(|segment| segment.name != name);
         Ok(())
@@ -494,6 +493,11 @@ impl Drop for LimitedDisk {
             file.is_open = false;
         }
     }
+}
+
+/// Returns the time at which a name in the directory was last changed.
+fn modified(inner: &dyn Filesystem) -> Option<SystemTime> {
+    inner.directory().ok().map(|state| state.modified)
 }
 
 fn limit_reached(option: &str) -> io::Error {

@@ -29,13 +29,13 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::disk::{Filesystem, StoreLock};
 use crate::file::{CaptureFile, CaptureFileOptions, StoreError, partial};
 use crate::model::ProcessModel;
-use crate::segment::SegmentName;
+use crate::segment::{RetentionLimits, SegmentName};
 use crate::tally::Tally;
 
 use finish::{FinishingSegment, SegmentEnd};
 use handle::Shared;
 pub use handle::{StoreHandle, StoreStatus};
-use limits::{LimitedFilesystem, Limits};
+use limits::LimitedFilesystem;
 pub use open::{LastSegment, LockedStore, OpenStoreError, Recovered};
 pub use options::StoreOptions;
 use segment::{OpenSegment, Spans};
@@ -275,6 +275,7 @@ impl StoreWriter {
             start,
             since: self.now,
             has_records: false,
+            opening_bytes: 0,
             is_written: false,
             at_start: self.written.clone(),
             at_begin: self.tally.clone(),
@@ -343,6 +344,8 @@ impl StoreWriter {
         for span in &spans.records {
             segment.record(span, &self.tally)?;
         }
+        segment.file.seal()?;
+        segment.opening_bytes = segment.file.bytes();
         Ok(())
     }
 
@@ -562,7 +565,9 @@ impl Sink for StoreWriter {
         let age = segment.since.zip(self.now).map(|(since, now)| now.saturating_duration_since(since));
         if self.shared.lock().rotation {
             Some(SegmentReason::Request)
-        } else if segment.file.bytes() >= self.options.effective_rotate_size(segment.file.size_limit()) {
+        } else if segment.file.bytes()
+            >= self.options.size_due(segment.file.size_limit(), segment.opening_bytes)
+        {
             Some(SegmentReason::Size)
         } else {
             age.is_some_and(|age| age >= self.options.rotate_every).then_some(SegmentReason::Age)
@@ -662,8 +667,8 @@ impl StoreWriter {
     }
 }
 
-fn limits(options: &StoreOptions) -> Limits {
-    Limits { max_use: options.max_use, keep_free: options.keep_free, max_age: options.max_age }
+fn limits(options: &StoreOptions) -> RetentionLimits {
+    RetentionLimits { max_use: options.max_use, keep_free: options.keep_free, max_age: options.max_age }
 }
 
 /// Returns a clock reading moved to after `earlier`, if it is not later anyway.

@@ -50,13 +50,24 @@ impl StoreOptions {
     /// process.
     pub fn effective_rotate_size(&self, size_limit: Option<u64>) -> u64 {
         let share = self.max_use.map(|max| (max / SEGMENTS_PER_STORE).max(MIN_ROTATE_SIZE));
-        // A block and the end of a segment follow the size at which it is due.
-        let limit = size_limit.map(|limit| limit / 4 * 3);
-        [share, limit].into_iter().flatten().fold(self.rotate_size, u64::min)
+        [share, below(size_limit)].into_iter().flatten().fold(self.rotate_size, u64::min)
+    }
+
+    /// Returns the size in bytes at which a segment with an opening of `opening` bytes ends. At
+    /// most half of it is the opening, as far as the limit on file sizes allows.
+    pub(crate) fn size_due(&self, size_limit: Option<u64>, opening: u64) -> u64 {
+        let due = self.effective_rotate_size(size_limit).max(2 * opening);
+        below(size_limit).map_or(due, |limit| due.min(limit))
     }
 
     /// Returns the bytes between the sealed blocks of a segment and its journal.
     pub(crate) fn hole(&self, size_limit: Option<u64>) -> u64 {
         (self.effective_rotate_size(size_limit) / 4).clamp(MIN_HOLE, MAX_HOLE)
     }
+}
+
+/// Returns the size at which a segment ends because of a limit on file sizes: a block and the end
+/// of the segment still follow.
+fn below(size_limit: Option<u64>) -> Option<u64> {
+    size_limit.map(|limit| limit / 4 * 3)
 }

@@ -22,6 +22,8 @@ pub(super) struct OpenSegment {
     pub(super) since: Option<Instant>,
     /// Whether the segment has records.
     pub(super) has_records: bool,
+    /// Size of the file with the opening, in bytes.
+    pub(super) opening_bytes: u64,
     /// Whether a reader finds records in the file, including the opening.
     pub(super) is_written: bool,
     /// The positions at which the segment starts.

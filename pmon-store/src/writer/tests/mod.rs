@@ -92,7 +92,7 @@ impl TestRecorder {
         for cpu in (0..CPUS).cycle().take(count * CPUS) {
             // Numbers that do not compress well.
             self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let tgid = Tgid(self.seed >> 10 | 1);
+            let tgid = Tgid((self.seed >> 26) + 1);
             let mut comm = [b'x'; 16];
             comm[..8].copy_from_slice(format!("{:08x}", self.seed.rotate_left(9)).as_bytes());
             let body = EventBody::Comm { task: Task { tid: Tid(tgid.0), tgid }, comm: Comm(comm) };
