@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Print(args) => commands::print::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
+        Command::Cut(args) => commands::cut::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Snapshot(args) => commands::snapshot::run(&args),
         Command::Vacuum(args) => commands::vacuum::run(&args),

@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod cut;
 mod diff;
 mod info;
 mod print;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use control::{ControlArgs, ControlRequestArg};
+pub(crate) use cut::CutArgs;
 pub(crate) use diff::DiffArgs;
 pub(crate) use info::InfoArgs;
 pub(crate) use print::PrintArgs;
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Compare the events and losses of two captures.
     Diff(DiffArgs),
+    /// Write an excerpt of a capture or a store, which is a capture of its own.
+    Cut(CutArgs),
     /// Summarize what a capture contains and how complete it is.
     Info(InfoArgs),
     /// Check a capture for completeness.

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod control;
+pub(crate) mod cut;
 pub(crate) mod diff;
 pub(crate) mod info;
 pub(crate) mod print;

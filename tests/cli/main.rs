@@ -2,6 +2,7 @@
 
 mod buffer;
 mod config;
+mod cut;
 mod diff;
 mod errors;
 mod hostile;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod copy;
+mod file;
 mod output;
 mod range;
 mod report;
@@ -21,6 +22,7 @@ use pmon_core::MonoNs;
 use pmon_core::capture::{EncodeError, OpenError};
 use thiserror::Error;
 
+pub use file::CutFile;
 pub use report::CutReport;
 pub use steps::cut;
 

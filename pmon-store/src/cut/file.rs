@@ -1,0 +1,106 @@
+//! The file of an excerpt.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Directory, Disk, Filesystem};
+use crate::file::StoreError;
+
+/// An excerpt in a regular file, which is named `NAME.partial` until it is complete. Mode 0600.
+///
+/// A file that is dropped before it is complete is removed.
+pub struct CutFile {
+    path: PathBuf,
+    directory: Directory,
+    name: String,
+    partial: String,
+    disk: Arc<dyn Disk>,
+    at: u64,
+    force: bool,
+    is_published: bool,
+}
+
+impl CutFile {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// If `path` or `path.partial` exists and `force` is not set, or the file cannot be created.
+    pub fn create(path: &Path, force: bool) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { action: "create", path: path.into(), source };
+        if path.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?.to_owned();
+        let partial = format!("{name}.partial");
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => Directory::new(parent),
+            _ => Directory::new("."),
+        };
+        if fs::symlink_metadata(path).is_ok() && !force {
+            return Err(StoreError::Exists { path: path.into() });
+        }
+        let mut created = directory.create(&partial);
+        if force && created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+            directory.remove(&partial).map_err(failed)?;
+            created = directory.create(&partial);
+        }
+        let disk = created.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Unfinished { path: directory.path(&partial) },
+            _ => failed(error),
+        })?;
+        Ok(Self { path: path.into(), directory, name, partial, disk, at: 0, force, is_published: false })
+    }
+
+    /// Makes everything durable, and gives the file its final name.
+    ///
+    /// # Errors
+    /// If the file cannot be synced or renamed.
+    pub fn publish(mut self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let failed = |action| {
+            let path = path.clone();
+            move |source| StoreError::Io { action, path, source }
+        };
+        self.disk.sync().map_err(failed("sync"))?;
+        let renamed = if self.force {
+            fs::rename(self.directory.path(&self.partial), &self.path)
+        } else {
+            self.directory.rename(&self.partial, &self.name)
+        };
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists { path: self.path.clone() },
+            _ => failed("rename")(error),
+        })?;
+        self.is_published = true;
+        match self.directory.sync_directory() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                Err(failed("sync the directory of")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Write for CutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.disk.write_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for CutFile {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // The error that ended the excerpt is reported.
+            let _ = self.directory.remove(&self.partial);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The arguments of `pmon cut`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use pmon_core::wire::EventKind;
+
+use super::view::parse_kind;
+use crate::exit;
+use crate::time_spec::Moment;
+
+const EXAMPLES: &str = "\
+Examples:
+  pmon cut night.pmon --since 02:00 --until 02:10 -o incident.pmon
+  pmon cut /var/lib/pmon --since -10m -o last.pmon
+  pmon cut night.pmon --tree 4711 -o build.pmon      one process and its descendants";
+
+const DETAILS: &str = include_str!("help/cut.txt");
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "pmon cut [OPTIONS] -o FILE FILE|DIR...",
+    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+)]
+pub(crate) struct CutArgs {
+    /// The capture to cut, several of one host, or the directory of a store.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// The excerpt to write; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// First time of the excerpt, for example +2s, -30s, 03:04:05 or "2026-01-02 03:04:05"
+    /// [default: the start].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) since: Option<Moment>,
+    /// Last time of the excerpt [default: the end].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) until: Option<Moment>,
+    /// Select only events of these kinds; `pmon print --help` lists them [default: all].
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
+    pub(crate) kind: Vec<EventKind>,
+    /// Select only events of these processes or threads; a fork belongs to parent and child.
+    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+    /// Select only events of this process and its descendants.
+    #[arg(long, value_name = "PID")]
+    pub(crate) tree: Option<u32>,
+    /// Select only events of processes with exactly this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) comm: Option<OsString>,
+    /// Replace an existing file.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print one JSON object instead of text; docs/store.md has its fields.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no summary and no progress.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
