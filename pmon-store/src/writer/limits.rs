@@ -12,7 +12,6 @@ use pmon_core::capture::{ClockAnchor, Meta};
 use crate::disk::{
     DirectoryState, Disk, FileEntry, Filesystem, LOCK_NAME, StoreLock, StoredFile, SyncRunner, SyncWork,
 };
-use crate::file::PARTIAL;
 use crate::segment::{RetentionLimits, SegmentFile, SegmentName, StoreListing, is_store_file, restricted};
 
 /// Unit in which filesystems allocate space.
@@ -92,7 +91,8 @@ impl StoreMachine {
 /// The state of a store within its limits.
 pub(crate) struct UsageSummary {
     pub(crate) used: u64,
-    pub(crate) segments: usize,
+    /// Number of finished segments.
+    pub(crate) sealed: usize,
     pub(crate) oldest: Option<String>,
     pub(crate) pruned: u64,
     pub(crate) last_error: Option<String>,
@@ -158,12 +158,9 @@ impl LimitedFilesystem {
 
     pub(crate) fn summary(&self) -> UsageSummary {
         let ledger = self.lock();
-        let is_segment = |file: &&CountedFile| {
-            SegmentName::parse(file.name.strip_suffix(PARTIAL).unwrap_or(&file.name)).is_some()
-        };
         UsageSummary {
             used: ledger.used + ledger.directory_bytes,
-            segments: ledger.files.values().filter(is_segment).count(),
+            sealed: ledger.sealed.len(),
             oldest: ledger.sealed.front().map(|segment| segment.name.clone()),
             pruned: ledger.pruned,
             last_error: ledger.last_error.clone(),

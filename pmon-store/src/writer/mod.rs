@@ -351,9 +351,12 @@ impl StoreWriter {
 
     /// Applies a record to the model, and passes it to the observer.
     fn apply(&mut self, record: &Record<'_>) {
-        let is_exit = matches!(record, Record::Event(datagram, _)
-            if datagram.event(self.template.byte_order).is_some_and(|event| matches!(event.body, EventBody::Exit { .. })));
         let Some(observer) = &mut self.observer else { return self.model.apply(record) };
+        let event = match record {
+            Record::Event(datagram, _) => datagram.event(self.template.byte_order),
+            _ => None,
+        };
+        let is_exit = event.is_some_and(|event| matches!(event.body, EventBody::Exit { .. }));
         if is_exit {
             observer.observe(record, &self.model);
             self.model.apply(record);
@@ -399,8 +402,13 @@ impl StoreWriter {
         let Some(mut segment) = self.current.take() else { return };
         if segment.is_written {
             self.previous = Some(segment.uuid);
+            let age = segment.since.zip(self.now).map(|(since, now)| now.saturating_duration_since(since));
             self.finish_segment(segment, SegmentEnd::Damaged);
-            self.resume();
+            // A disk that fails at once again must not get a segment at each tick.
+            match age.is_some_and(|age| age < RETRY) {
+                true => self.retry_at = self.now.map(|now| now + RETRY),
+                false => self.resume(),
+            }
         } else {
             // A file that stays is salvaged or removed at the next start.
             let _ = segment.file.discard();
@@ -475,7 +483,10 @@ impl StoreWriter {
         let mut state = self.shared.lock();
         state.status = StoreStatus {
             used: usage.used,
-            segments: usage.segments,
+            segments: usage.sealed
+                + usize::from(self.current.is_some())
+                + usize::from(self.ending.is_some())
+                + self.finishing.len(),
             oldest: usage.oldest,
             current: self.current.as_ref().map(|segment| partial(&segment.name)),
             current_bytes: self.current.as_ref().map_or(0, |segment| segment.file.bytes()),
