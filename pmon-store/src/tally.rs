@@ -69,9 +69,12 @@ impl Tally {
             .collect()
     }
 
-    /// Returns the positions with the time of the last record.
-    pub(crate) fn end_positions(&self) -> Positions {
-        Positions { time: self.time, cpus: self.positions(), source_drops: self.source_drops }
+    /// Returns the positions with the time of the last record. If no record states the socket's
+    /// count of drops, it is the count before the first record, if known, and what was lost since.
+    pub(crate) fn end_positions(&self, drops_before: Option<u64>) -> Positions {
+        let dropped = self.lost.of(LossCause::Socket) + self.lost.of(LossCause::Ring);
+        let source_drops = self.source_drops.or(drops_before.map(|before| before + dropped));
+        Positions { time: self.time, cpus: self.positions(), source_drops }
     }
 
     /// Adds a record.

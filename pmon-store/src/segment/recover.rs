@@ -77,16 +77,21 @@ pub(crate) fn salvage(filesystem: &dyn Filesystem, partial_name: &str) -> io::Re
     Ok(Recovery::Salvaged(name))
 }
 
-/// Returns the positions at the end of a segment.
+/// Returns the positions at the end of a segment, and whether it ended cleanly. `drops_before` is
+/// the socket's count of drops at its start, if known.
 ///
 /// # Errors
 /// When the segment cannot be read.
-pub(crate) fn end_positions(filesystem: &dyn Filesystem, name: &str) -> io::Result<(Positions, bool)> {
+pub(crate) fn end_positions(
+    filesystem: &dyn Filesystem,
+    name: &str,
+    drops_before: Option<u64>,
+) -> io::Result<(Positions, bool)> {
     if let Some(positions) = stated_positions(filesystem, name)? {
         return Ok((positions, true));
     }
     let found = inspect(filesystem.open(name)?, |_| {}).map_err(io::Error::from)?;
-    Ok((found.tally.end_positions(), found.is_finished))
+    Ok((found.tally.end_positions(drops_before), found.is_finished))
 }
 
 /// Passes each record of a segment to `observe`.

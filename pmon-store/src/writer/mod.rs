@@ -568,6 +568,10 @@ impl Sink for StoreWriter {
         Ok(Some(due))
     }
 
+    fn has_segments(&self) -> bool {
+        true
+    }
+
     fn segment_due(&mut self) -> Option<SegmentReason> {
         if self.ending.is_some() {
             return None;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pmon_core::capture::{Header, Positions, Record};
+use pmon_core::capture::{Header, Positions, Record, SegmentReason};
 use thiserror::Error;
 
 use crate::disk::{Filesystem, StoreLock};
@@ -127,13 +127,28 @@ fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<Recovered> {
     }
     let listing = if recovered == Recovered::default() { listing } else { StoreListing::read(filesystem)? };
     let mut ours = listing.segments.into_iter().filter(|segment| segment.name.host() == host);
-    recovered.last = ours.next_back().and_then(|segment| last_segment(filesystem, segment));
+    let (last, before) = (ours.next_back(), ours.next_back());
+    recovered.last = last.and_then(|last| last_segment(filesystem, last, before));
     Ok(recovered)
 }
 
-fn last_segment(filesystem: &dyn Filesystem, segment: SegmentFile) -> Option<LastSegment> {
-    let SegmentFile { entry, header, .. } = segment;
-    let (positions, ended_cleanly) = segment::end_positions(filesystem, &entry.name).ok()?;
+/// Returns the last segment; `before` is the one before it.
+fn last_segment(
+    filesystem: &dyn Filesystem,
+    last: SegmentFile,
+    before: Option<SegmentFile>,
+) -> Option<LastSegment> {
+    let SegmentFile { entry, header, .. } = last;
+    let is_new_socket =
+        header.meta.segment.as_ref().is_some_and(|segment| segment.reason == SegmentReason::Start);
+    let drops_before = if is_new_socket {
+        Some(0)
+    } else {
+        let before = before.filter(|before| header.meta.previous == Some(before.header.uuid));
+        let end = before.and_then(|before| segment::end_positions(filesystem, &before.entry.name, None).ok());
+        end.and_then(|(positions, _)| positions.source_drops)
+    };
+    let (positions, ended_cleanly) = segment::end_positions(filesystem, &entry.name, drops_before).ok()?;
     Some(LastSegment { name: entry.name, header, ended_cleanly, positions })
 }
 
