@@ -15,6 +15,7 @@ mod observer;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pmon_core::MonoNs;
@@ -22,6 +23,7 @@ use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::wire::{Event, EventBody};
 use pmon_testkit::guard::Need;
 use pmon_testkit::live::{live_test_with, wait_until};
+use pmon_testkit::programs;
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -194,6 +196,22 @@ fn descriptors_of_another_layout_or_that_do_not_belong_together_are_refused() {
         is_refused(&mut |manager| manager.replace(name, Some(garbage())), name);
         is_refused(&mut |manager| manager.replace(name, None), name);
     }
+    // A service manager that keeps every set: the newest complete one counts.
+    let older: Vec<_> =
+        manager.kept.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect();
+    manager.end(Signal::TERM);
+    manager.replace("pmon.state", None);
+    assert!(manager.start().contains("pmon.state"));
+    manager.kept.splice(0..0, older);
+    manager.end(Signal::TERM);
+    assert_eq!(manager.start(), "continues");
+    manager.kept.drain(..7);
+    let mut is_refused = |change: &mut dyn FnMut(&mut Manager), why: &str| {
+        manager.end(Signal::TERM);
+        change(&mut manager);
+        let status = manager.start();
+        assert!(status.starts_with("begins: cannot continue") && status.contains(why), "{status}: {why}");
+    };
     // A socket of the same kind that has another filter, or none.
     is_refused(
         &mut |manager| manager.replace("pmon.socket", Some(load::connector_socket())),
@@ -232,4 +250,29 @@ fn a_kernel_that_stops_its_events_while_no_recorder_runs_is_noticed_by_the_next_
     assert!(named(&hidden).is_none());
     let until = blind.last().map(|last| last.until);
     assert!(named("after").is_some_and(|after| Some(after.time) >= until), "{blind:?}");
+}
+
+/// Returns the exit code and the output of `pmon verify` of a store.
+fn verify(directory: &std::path::Path) -> (Option<i32>, String) {
+    let output = Command::new(programs::pmon()).arg("verify").arg(directory).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_store_is_complete_across_restarts_with_kept_descriptors() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let store = directory.path().join("store");
+    let mut manager = Manager::of_store(&store);
+    assert!(manager.start().starts_with("recording to"));
+    let load = ForkLoad::start();
+    for _ in 0..5 {
+        sleep_until(Instant::now() + Duration::from_millis(150));
+        manager.end(Signal::TERM);
+        assert!(manager.start().starts_with("continuing"));
+    }
+    load.finish();
+    manager.end(Signal::TERM);
+    let (code, text) = verify(&store);
+    assert!(code == Some(0) && text.contains("complete"), "{code:?} {text}");
+    eprintln!("{text}");
 }

@@ -24,8 +24,9 @@ const MAX_START: Duration = Duration::from_secs(30);
 pub(crate) struct Manager {
     socket: OwnedFd,
     address: String,
-    directory: PathBuf,
     program: PathBuf,
+    /// Arguments before those that a test can change.
+    fixed_arguments: Vec<PathBuf>,
     arguments: Vec<String>,
     pub(crate) kept: Vec<(String, OwnedFd)>,
     service: Option<Child>,
@@ -41,12 +42,21 @@ impl Manager {
         Self {
             socket,
             address: format!("@{address}"),
-            directory: directory.into(),
             program: programs::tool("restarts"),
+            fixed_arguments: vec![directory.into()],
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             kept: Vec::new(),
             service: None,
         }
+    }
+
+    /// Creates a service manager for `pmon record --store` of this directory.
+    pub(crate) fn of_store(directory: &Path) -> Self {
+        let mut this = Self::new(directory, &[]);
+        this.program = programs::pmon();
+        this.fixed_arguments = ["record", "-q", "--store"].map(PathBuf::from).into();
+        this.fixed_arguments.push(directory.into());
+        this
     }
 
     /// Makes the service a copy of the recorder's program, so that a test can replace its file.
@@ -84,7 +94,11 @@ impl Manager {
             names.push(name.clone());
         }
         let mut command = Command::new("bash");
-        command.args(["-c", &script, "bash"]).arg(&self.program).arg(&self.directory).args(&self.arguments);
+        command
+            .args(["-c", &script, "bash"])
+            .arg(&self.program)
+            .args(&self.fixed_arguments)
+            .args(&self.arguments);
         command.env("NOTIFY_SOCKET", &self.address).env("LISTEN_FDS", names.len().to_string());
         command.env("LISTEN_FDNAMES", names.join(":")).stdin(Stdio::null());
         self.service = Some(command.spawn().unwrap());

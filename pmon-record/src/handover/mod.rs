@@ -128,6 +128,8 @@ pub enum HandoverError {
 pub struct Descriptors {
     kept: Vec<(Role, OwnedFd)>,
     state: State,
+    /// Whether this process received them, so that a service manager may keep them already.
+    is_received: bool,
 }
 
 impl Descriptors {
@@ -143,7 +145,7 @@ impl Descriptors {
         let identities = kept.iter().map(|(role, fd)| Ok((*role, identity(fd.as_fd())?)));
         let state = State::new(options, transport, &identities.collect::<io::Result<Vec<_>>>()?);
         kept.push((Role::State, state.to_file()?));
-        Ok(Self { kept, state })
+        Ok(Self { kept, state, is_received: false })
     }
 
     /// Takes the descriptors that this process received from its service manager or from its
@@ -168,13 +170,13 @@ impl Descriptors {
     pub fn from_named(named: Vec<(String, OwnedFd)>) -> Result<Self, HandoverError> {
         let mut states = Vec::new();
         let mut error = HandoverError::Missing { name: Role::State.name() };
-        for (_, fd) in named.iter().filter(|(name, _)| name == Role::State.name()) {
+        for (index, (_, fd)) in named.iter().enumerate().filter(|(_, (name, _))| name == Role::State.name()) {
             match State::from_file(fd.as_fd()) {
-                Ok(state) => states.push(state),
+                Ok(state) => states.push((index, state)),
                 Err(why) => error = HandoverError::State { why },
             }
         }
-        states.sort_by_key(|state| std::cmp::Reverse(state.created()));
+        states.sort_by_key(|(_, state)| std::cmp::Reverse(state.created()));
         let mut candidates: Vec<_> = named.into_iter().map(Some).collect();
         for state in states {
             match Self::belonging_to(state, &mut candidates) {
@@ -187,10 +189,10 @@ impl Descriptors {
 
     /// Takes the descriptors that a state describes, if all of them are there.
     fn belonging_to(
-        state: State,
+        (index, state): (usize, State),
         candidates: &mut [Option<(String, OwnedFd)>],
     ) -> Result<Self, HandoverError> {
-        let mut found = Vec::new();
+        let mut found = vec![(Role::State, index)];
         for role in Role::ALL.into_iter().filter(|role| *role != Role::State) {
             let (name, Some(expected)) = (role.name(), state.identity(role)) else { continue };
             let mut last = None;
@@ -212,11 +214,8 @@ impl Descriptors {
             }
         }
         let take = |(role, index): (Role, usize)| Some((role, candidates[index].take()?.1));
-        let mut kept: Vec<_> = found.into_iter().filter_map(take).collect();
-        let file =
-            state.to_file().map_err(|source| HandoverError::Unusable { name: "pmon.state", source })?;
-        kept.push((Role::State, file));
-        Ok(Self { kept, state })
+        let kept = found.into_iter().filter_map(take).collect();
+        Ok(Self { kept, state, is_received: true })
     }
 
     /// Checks that a recorder with these options can continue: that its BPF program, and everything
@@ -257,7 +256,11 @@ impl Descriptors {
     /// As `dup(2)`.
     pub fn try_clone(&self) -> io::Result<Self> {
         let kept = self.kept.iter().map(|(role, fd)| Ok((*role, fd.try_clone()?)));
-        Ok(Self { kept: kept.collect::<io::Result<_>>()?, state: self.state.clone() })
+        Ok(Self {
+            kept: kept.collect::<io::Result<_>>()?,
+            state: self.state.clone(),
+            is_received: self.is_received,
+        })
     }
 
     /// Returns the transport of the subscription.

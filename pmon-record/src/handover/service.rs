@@ -66,13 +66,16 @@ impl ServiceManager {
     /// Makes the service manager keep these descriptors instead of earlier ones, until the service
     /// is stopped (systemd: `FileDescriptorStoreMax=`, at least 7).
     ///
-    /// Descriptors that this process received from its service manager are kept already.
+    /// Descriptors that this process received may be kept already. A service manager keeps a second
+    /// copy of the same object only once (systemd compares them), so they are never missing.
     ///
     /// # Errors
     /// As `sendmsg(2)`. The service manager may then keep some of them; they are useless without
     /// the others.
     pub fn keep(&self, descriptors: &Descriptors) -> io::Result<()> {
-        self.forget()?;
+        if !descriptors.is_received {
+            self.forget()?;
+        }
         for (name, fd) in descriptors.named() {
             // Without FDPOLL=0, the service manager waits for errors of the descriptor and drops it
             // when it has one. An overrun is an error of the socket.

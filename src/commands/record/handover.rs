@@ -58,7 +58,10 @@ pub(super) fn subscribe(
         header.meta.segment = Some(SegmentInfo { reason: SegmentReason::Restart, positions });
     }
     let descriptors = if options.scope.is_all() { subscription.descriptors(options).ok() } else { None };
-    write_recorder(&file, descriptors.as_ref());
+    if last.is_none() {
+        // Until the first segment exists, the last one is not of this subscription.
+        let _ = fs::remove_file(&file);
+    }
     Ok(StartedSubscription {
         subscription,
         header,
@@ -87,7 +90,11 @@ fn adopt<'a>(
 
 /// Records which socket the segments from now on belong to, so that kept descriptors of another
 /// recorder are not taken for those of this one.
-fn write_recorder(file: &Path, descriptors: Option<&Descriptors>) {
+///
+/// Call this function once the store has a segment of this recorder. If it ends before, the next
+/// recorder does not continue.
+pub(super) fn write_recorder(directory: &Path, descriptors: Option<&Descriptors>) {
+    let file = &directory.join(RECORDER_FILE);
     let temporary = file.with_extension("new");
     let write = |id: &str| {
         fs::write(&temporary, format!("{id}\n"))?;

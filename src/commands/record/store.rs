@@ -110,6 +110,7 @@ impl StoreRecorder<'_> {
             ));
         }
         let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model)?;
+        handover::write_recorder(directory, descriptors.as_ref());
         let began = Instant::now();
         let recording = match &positions {
             Some(positions) => Recording::resume(subscription, writer, &options, positions),
