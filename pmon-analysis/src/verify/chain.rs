@@ -362,3 +362,6 @@ impl ChainVerifier {
         (end, real_ns.1)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use pmon_core::Task;
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{
+    ClockAnchor, CpuCounts, CpuPosition, End, Excluded, Loss, Meta, RecordedDatagram, RingCounts, ScopeInfo,
+    SegmentInfo, Witness,
+};
+use pmon_core::wire::{Event, EventBody};
+use pmon_core::{Cpu, Seq};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Verdict;
+
+/// What happens on a CPU.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Event,
+    Loss(u32),
+    /// Events that are out of scope, before an event.
+    Excluded(u32),
+}
+
+fn any_steps() -> impl Strategy<Value = Vec<(u32, Step)>> {
+    let step = prop_oneof![
+        4 => Just(Step::Event),
+        1 => (1..5_u32).prop_map(Step::Loss),
+        1 => (1..5_u32).prop_map(Step::Excluded),
+    ];
+    prop::collection::vec((0..3_u32, step), 1..60)
+}
+
+/// Writes the records of segments: counts in each begin at zero.
+#[derive(Default)]
+struct Writer {
+    records: Vec<Record<'static>>,
+    positions: Vec<Option<CpuPosition>>,
+    seen: Vec<bool>,
+    excluded: Vec<u64>,
+    end: End,
+    time: u64,
+}
+
+impl Writer {
+    fn new() -> Self {
+        Self {
+            positions: vec![None; 3],
+            seen: vec![false; 3],
+            excluded: vec![0; 3],
+            records: vec![Record::Scope(ScopeInfo { text: "some".into() })],
+            ..Self::default()
+        }
+    }
+
+    fn step(&mut self, cpu: u32, step: Step) {
+        let at = cpu as usize;
+        self.time += 1;
+        let time = MonoNs(self.time);
+        let next = self.positions[at].map_or(u32::MAX - 5, |position| position.next.0);
+        let first = match step {
+            Step::Excluded(count) if self.positions[at].is_some() => {
+                self.excluded[at] += u64::from(count);
+                next.wrapping_add(count)
+            }
+            _ => next,
+        };
+        let last = match step {
+            Step::Loss(count) => {
+                let (first, last) = (Seq(first), Seq(first.wrapping_add(count - 1)));
+                let cause = LossCause::Ring;
+                let loss = Loss { cpu: Cpu(cpu), first, last, after: time, before: time, cause };
+                self.end.lost.add(cause, loss.count());
+                self.records.push(Record::Loss(loss));
+                last
+            }
+            _ => {
+                let body = EventBody::Sid { task: Task::new(1, 1) };
+                let event = Event { time, seq: Seq(first), cpu: Cpu(cpu), body };
+                self.records.push(Record::Event(RecordedDatagram::Event(event), None));
+                self.end.events += 1;
+                Seq(first)
+            }
+        };
+        self.seen[at] = true;
+        self.positions[at] = Some(CpuPosition { cpu: Cpu(cpu), next: last.next(), time });
+    }
+
+    fn positions(&self) -> Vec<CpuPosition> {
+        self.positions.iter().flatten().copied().collect()
+    }
+
+    /// Ends the segment and returns its records.
+    fn finish(&mut self) -> Vec<Record<'static>> {
+        let mut cpus = Vec::new();
+        for position in self.positions() {
+            let count = std::mem::take(&mut self.excluded[position.cpu.0 as usize]);
+            let last = Seq(position.next.0.wrapping_sub(1));
+            if count > 0 {
+                self.records.push(Record::Excluded(Excluded { cpu: position.cpu, last, count }));
+            }
+            cpus.push(CpuCounts {
+                cpu: position.cpu,
+                excluded: count,
+                dropped: 1 << 20,
+                ..CpuCounts::default()
+            });
+        }
+        self.records.push(Record::Ring(RingCounts { time: MonoNs(self.time), cpus }));
+        let gaps = self.end.lost.in_source();
+        self.records.push(Record::Witness(Witness { time: MonoNs(self.time), drops: 0, gaps }));
+        let end = std::mem::take(&mut self.end);
+        self.records.push(Record::End(End { time: MonoNs(self.time), drops: Some(0), ..end }));
+        let scope = Record::Scope(ScopeInfo { text: "some".into() });
+        std::mem::replace(&mut self.records, vec![scope])
+    }
+}
+
+fn header(number: u8, reason: SegmentReason, positions: Vec<CpuPosition>, time: u64) -> Header {
+    let meta = Meta {
+        previous: number.checked_sub(1).map(|before| [before; 16]),
+        segment: Some(SegmentInfo { reason, positions }),
+        start: ClockAnchor { mono: MonoNs(time), boot_ns: time, real_ns: time as i64 },
+        ..Meta::default()
+    };
+    Header { uuid: [number; 16], byte_order: ByteOrder::NATIVE, meta }
+}
+
+fn facts(header: &Header) -> SegmentFacts<'_> {
+    SegmentFacts { name: "a segment", header: Some(header), order: ByteOrder::NATIVE, is_misnamed: false }
+}
+
+type Segment = (Header, Vec<Record<'static>>);
+
+fn written(steps: &[(u32, Step)], cuts: &[usize]) -> Vec<Segment> {
+    let mut writer = Writer::new();
+    let mut current = header(0, SegmentReason::Start, vec![], 1);
+    let mut segments = Vec::new();
+    for (at, &(cpu, step)) in steps.iter().enumerate() {
+        if at > 0 && cuts.contains(&at) {
+            segments.push((current, writer.finish()));
+            current = header(segments.len() as u8, SegmentReason::Age, writer.positions(), writer.time);
+        }
+        writer.step(cpu, step);
+    }
+    segments.push((current, writer.finish()));
+    segments
+}
+
+fn verify(segments: &[Segment]) -> (VerifyReport, ChainReport) {
+    let mut verifier = ChainVerifier::new(facts(&segments[0].0));
+    for (at, (header, records)) in segments.iter().enumerate() {
+        if at > 0 {
+            verifier.begin(true, facts(header));
+        }
+        records.iter().for_each(|record| verifier.count(record));
+    }
+    let (report, chain, _) = verifier.finish(true);
+    (report, chain)
+}
+
+proptest! {
+    #[test]
+    fn a_divided_recording_has_the_report_of_the_whole(
+        steps in any_steps(),
+        cuts in prop::collection::vec(1..60_usize, 0..6),
+    ) {
+        let (whole, _) = verify(&written(&steps, &[]));
+        let segments = written(&steps, &cuts);
+        let (report, chain) = verify(&segments);
+        prop_assert_eq!(&report.problems, &[]);
+        prop_assert!(chain.findings.is_empty(), "{:?}", chain.findings);
+        let counts = |report: &VerifyReport| {
+            let lost = (report.lost, report.intervals, report.missing, report.absent);
+            (report.verdict(), report.events, lost, report.excluded, report.accounted_until, report.end.is_some())
+        };
+        prop_assert_eq!(counts(&report), counts(&whole));
+        let excluded = |report: &VerifyReport| {
+            report.ring.iter().flat_map(|ring| &ring.cpus).map(|cpu| cpu.excluded).sum::<u64>()
+        };
+        prop_assert_eq!(excluded(&report), excluded(&whole));
+        prop_assert_eq!(report.witness.map(|witness| witness.gaps), whole.witness.map(|witness| witness.gaps));
+        // Each segment is consistent alone.
+        for segment in &segments {
+            let (report, _) = verify(std::slice::from_ref(segment));
+            prop_assert_eq!((report.problem_count, report.missing), (0, 0));
+        }
+    }
+
+    #[test]
+    fn any_removed_segment_is_found(
+        steps in prop::collection::vec((0..3_u32, Just(Step::Event)), 30..60),
+        removed in 1..5_usize,
+    ) {
+        let mut segments = written(&steps, &[5, 10, 15, 20, 25]);
+        let events = segments[removed].1.iter().filter(|record| matches!(record, Record::Event(..))).count();
+        segments.remove(removed);
+        let (report, chain) = verify(&segments);
+        prop_assert_eq!(report.verdict(), Verdict::Blind);
+        let found = match &chain.findings[..] {
+            [Finding::Missing { events, .. }] => *events,
+            findings => panic!("{findings:?}"),
+        };
+        // A CPU without events before the gap has no number to compare.
+        prop_assert!(found.is_none_or(|found| found <= events as u64));
+    }
+}
+
+#[test]
+fn many_spans_and_findings_are_counted_and_few_are_kept() {
+    let mut verifier = ChainVerifier::new(facts(&header(0, SegmentReason::Start, vec![], 1)));
+    for number in 1..=1000_u64 {
+        let mut next = header(1, SegmentReason::Start, vec![], 10 * number);
+        next.uuid = [7; 16];
+        next.meta.previous = Some([9; 16]);
+        verifier.begin(true, facts(&next));
+    }
+    let (report, chain, _) = verifier.finish(true);
+    assert_eq!((chain.segments, chain.span_count, report.unobserved), (1001, 2001, 1000));
+    assert_eq!(chain.spans.len(), MAX_SPANS + 1);
+    assert_eq!(chain.spans.last().map(|span| span.mono.0), Some(MonoNs(10_000)));
+    assert!(chain.findings.len() == MAX_FINDINGS && chain.finding_count >= 1000);
+}
