@@ -16,3 +16,6 @@ pub use bytes::CaptureBytes;
 pub use list::{ListError, SegmentEntry, SegmentList, SegmentSummary};
 pub use range::RangeBound;
 pub use segments::{SegmentReader, SkippedSegment};
+
+#[cfg(test)]
+mod tests;
