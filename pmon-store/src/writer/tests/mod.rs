@@ -3,6 +3,7 @@
 
 mod failures;
 mod limits;
+mod real_directory;
 mod recovery;
 mod rotation;
 
@@ -20,6 +21,7 @@ use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 use super::*;
+use crate::disk::FileEntry;
 use crate::segment::StoreListing;
 use crate::simulated::{Operation, SimulatedFilesystem};
 
