@@ -12,7 +12,7 @@ use pmon_core::capture::{ClockAnchor, Meta};
 use crate::disk::{
     DirectoryState, Disk, FileEntry, Filesystem, LOCK_NAME, StoreLock, StoredFile, SyncRunner, SyncWork,
 };
-use crate::segment::{RetentionLimits, SegmentFile, SegmentName, StoreListing, is_store_file, restricted};
+use crate::segment::{RetentionLimits, SegmentFile, StoreListing, is_store_file, restricted};
 
 /// Unit in which filesystems allocate space.
 const PAGE: u64 = 4096;
