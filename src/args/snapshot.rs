@@ -7,7 +7,7 @@ use clap::Args;
 use pmon_store::control::SYSTEM_STORE;
 
 use crate::exit;
-use crate::time_spec::parse_std_duration;
+use crate::time_spec::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,10 +33,10 @@ pub(crate) struct SnapshotArgs {
     #[arg(long, value_name = "DIR", default_value = SYSTEM_STORE)]
     pub(crate) store: PathBuf,
     /// Time before now that the clip contains [default: 30s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
     pub(crate) before: Option<Duration>,
     /// Time from now on that the clip contains [default: 10s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
     pub(crate) after: Option<Duration>,
     /// Part of the clip's file name: letters, digits, `.`, `_` and `-` [default: snapshot].
     #[arg(long, value_name = "NAME")]
@@ -44,4 +44,9 @@ pub(crate) struct SnapshotArgs {
     /// Print one JSON object; docs/store.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Parses a duration that may be zero.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Duration::from_nanos)
 }

@@ -42,7 +42,7 @@ pub(crate) struct StoreArgs {
     pub(crate) keep_free: Option<u64>,
     /// Keep this much of the past in memory, and write only clips: by `pmon snapshot`, SIGUSR2 or a
     /// trigger.
-    #[arg(long, value_name = "DURATION", value_parser = parse_max_age, conflicts_with_all = ["rotate_size", "rotate_every", "max_age"])]
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_age, conflicts_with_all = ["rotate_size", "rotate_every", "max_use", "max_age", "keep_free"])]
     pub(crate) flight: Option<Duration>,
     /// Maximum memory of --flight, at least 1M.
     #[arg(long, value_name = "SIZE", value_parser = parse_max_use, default_value = "64M")]

@@ -20,7 +20,7 @@ struct StoreRecorder {
 }
 
 impl StoreRecorder {
-    /// Starts a recorder, and waits until it records.
+    /// Starts a recorder, and waits until it records and states its transport.
     fn start(store: &str, options: &[&str]) -> Self {
         let mut command = command(&["record", "--store", store]);
         command.args(options);
@@ -32,7 +32,7 @@ impl StoreRecorder {
         let mut child = start(command);
         let messages = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let mut this = Self { child, store: store.to_owned(), messages };
-        this.wait_for("recording to");
+        this.wait_for(" by r");
         this
     }
 
@@ -330,4 +330,37 @@ fn a_recorder_with_an_end_refuses_an_upgrade() {
     let reply = recorder.raw(b"{\"request\":\"upgrade\"}\n");
     assert_eq!((&reply["reply"], &reply["code"]), (&json!("error"), &json!("failed")), "{reply}");
     assert_eq!(recorder.end(Signal::INT).0, Some(0));
+}
+
+#[test]
+fn clips_are_written_on_request_and_by_a_signal() {
+    if !can_record_to_a_store() {
+        return;
+    }
+    for options in [&[][..], &["--flight", "5m"]] {
+        let dir = Dir::new();
+        let store = arg(&dir.path("store"));
+        let mut recorder = StoreRecorder::start(&store, options);
+        let pid = run_true();
+        let snapshot = ["snapshot", "--store", &store, "--before", "1s", "--after", "0s", "--name", "crash"];
+        let ran = pmon(&[&snapshot[..], &["--json"]].concat());
+        let clip = ran.json();
+        assert!(matches!(ran.code, Some(0 | 3)), "{ran:?}");
+        let path = clip["path"].as_str().expect("a path");
+        assert!(path.starts_with(&store) && path.contains("crash"), "{clip:#}");
+        let out = pmon(&["print", path, "--pid", &pid.to_string(), "--format", "json"]).expect(0);
+        assert_eq!(kinds_of(&out.json_lines(), pid), ["fork", "exec", "exit"]);
+        let text = pmon(&snapshot).out;
+        assert!(text.lines().count() == 2 && text.contains("event"), "{text}");
+
+        send(&recorder.child, Signal::USR2);
+        // The request of the signal is still pending at the end; its clip is written then.
+        let reply = recorder.raw(b"{\"request\":\"status\"}\n");
+        assert_eq!(reply["reply"], "status", "{reply}");
+        let (code, messages) = recorder.end(Signal::INT);
+        assert_eq!(code, Some(0), "{messages}");
+        assert!(messages.contains("clip ") && messages.contains("snapshot"), "{messages}");
+        recorder = StoreRecorder::start(&store, options);
+        assert_eq!(recorder.end(Signal::INT).0, Some(0));
+    }
 }

@@ -32,6 +32,8 @@ const DEFAULT_BEFORE: Duration = Duration::from_secs(30);
 const DEFAULT_AFTER: Duration = Duration::from_secs(10);
 /// Name of a clip, unless the request states another one.
 const DEFAULT_NAME: &str = "snapshot";
+/// Maximum number of requested clips at a time.
+const MAX_PENDING: usize = 256;
 /// Maximum length of a clip after its request.
 const MAX_AFTER: Duration = Duration::from_secs(3600);
 
@@ -100,7 +102,7 @@ impl RecorderService for StoreService<'_> {
         {
             self.answer(&request, reply, counters, display);
         }
-        self.finish_clips(display);
+        self.finish_clips(&|message| display.print(message));
         self.report_storage(display);
         let interval = if self.state.pending.is_empty() { CHECK_INTERVAL } else { CLIP_INTERVAL };
         Instant::now() + interval
@@ -188,7 +190,10 @@ impl StoreService<'_> {
 
     /// Requests a clip.
     fn snapshot(&self, request: &SnapshotRequest) -> Result<ClipTicket, String> {
-        let clips = self.clips.as_ref().ok_or("this recorder makes no clips")?;
+        let clips = self.clips.as_ref().ok_or("this recorder makes no clips; see its messages")?;
+        if self.state.pending.len() >= MAX_PENDING {
+            return Err(format!("{MAX_PENDING} clips are pending already; try again later"));
+        }
         let span = |ns: Option<u64>, default: Duration| ns.map_or(default, Duration::from_nanos);
         let (before, after) =
             (span(request.before_ns, DEFAULT_BEFORE), span(request.after_ns, DEFAULT_AFTER));
@@ -200,14 +205,14 @@ impl StoreService<'_> {
     }
 
     /// Sends the replies for finished clips.
-    fn finish_clips(&mut self, display: &ProgressDisplay<'_>) {
+    pub(super) fn finish_clips(&mut self, print: &dyn Fn(String)) {
         for _ in 0..self.state.pending.len() {
             let Some(PendingClip { ticket, client }) = self.state.pending.pop_front() else { return };
             match (ticket.wait(Duration::ZERO), client) {
                 (None, client) => self.state.pending.push_back(PendingClip { ticket, client }),
                 (Some(result), Some(client)) => client.send(clip_reply(result)),
-                (Some(Ok(clip)), None) => display.print(clip_text(&clip)),
-                (Some(Err(error)), None) => display.print(format_args!("no clip: {error}")),
+                (Some(Ok(clip)), None) => print(clip_text(&clip)),
+                (Some(Err(error)), None) => print(format!("no clip: {error}")),
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use pmon_core::capture::Header;
 use pmon_record::handover::{Descriptors, Program};
 use pmon_record::{Recording, Signals};
+use pmon_store::clip::{ClipConfig, ClipService, read_clock};
 use pmon_store::control::{ControlServer, ControlSocket, IncomingRequest};
 use pmon_store::{
     Directory, LockedStore, MemoryFilesystem, OpenStoreError, ProcessModel, Recovered, StoreHandle,
@@ -125,6 +126,7 @@ impl StoreRecorder<'_> {
                 return Err(failure);
             }
         };
+        let clips = clip_service(directory, &handle, &header, args.store.flight.is_some());
         let (server, incoming) = control_server(directory, &signals).unzip();
         let (shown_store, transport) = (shown(directory), &header.meta.transport);
         let how = match (args.store.flight, &positions) {
@@ -166,7 +168,7 @@ impl StoreRecorder<'_> {
             line,
             config,
             handle: handle.clone(),
-            clips: None,
+            clips: clips.as_ref().map(ClipService::handle),
             incoming,
             state: ServiceState::after(self.upgrade_error.take()),
         };
@@ -195,8 +197,13 @@ impl StoreRecorder<'_> {
                 stopper.stop();
             }
         }
-        let joined = control.join(recording).map(|(writer, _)| drop(writer));
+        let joined = control.join(recording);
+        // The clips that are still requested contain what was recorded. The store is locked until
+        // they are complete.
+        clips.into_iter().for_each(ClipService::finish);
+        service.finish_clips(&|message| terminal::eprintln(format_args!("pmon: {message}")));
         drop(server);
+        let joined = joined.map(|(writer, _)| drop(writer));
         if let (WaitEnd::HandOver, Some(descriptors)) = (ended, descriptors) {
             joined?;
             return Ok(RecorderEnd::HandOver(descriptors));
@@ -273,6 +280,28 @@ fn report_recovered(recovered: &Recovered, directory: &Path) {
             shown(&directory.join(name))
         ));
     }
+}
+
+/// Starts the thread that makes clips. A recorder without it still records.
+fn clip_service(
+    directory: &Path,
+    handle: &StoreHandle,
+    header: &Header,
+    is_flight: bool,
+) -> Option<ClipService> {
+    let config = ClipConfig {
+        store: Arc::new(handle.clone()),
+        output: if is_flight { Arc::new(Directory::new(directory)) } else { handle.filesystem() },
+        host: header.meta.host.clone(),
+        tool: header.meta.tool.clone(),
+        clock: read_clock,
+    };
+    let failed = |error| {
+        terminal::eprintln(format_args!(
+            "pmon: cannot make clips: {error}; the recording goes on without them"
+        ));
+    };
+    ClipService::start(config).map_err(failed).ok()
 }
 
 /// Starts the control socket. A recorder without one still records.
