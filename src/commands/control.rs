@@ -140,8 +140,13 @@ fn status_text(status: &Status) -> String {
     }
     let (fill, lag) = (status.queue_fill * 100.0, brief(status.lag_ns));
     table.line("queue", format!("{fill:.0}% full, lag {lag}"));
-    if status.triggers > 0 {
-        table.line("triggers", grouped(status.triggers));
+    for (number, trigger) in status.triggers.iter().enumerate() {
+        let label = if number == 0 { "triggers" } else { "" };
+        let suppressed = match trigger.suppressed + trigger.dropped {
+            0 => String::new(),
+            suppressed => format!(", {} suppressed", grouped(suppressed)),
+        };
+        table.line(label, format!("{}: {}{suppressed}", trigger.name, counted(trigger.fired, "clip")));
     }
     for (label, error) in [("storage", &status.storage_error), ("upgrade", &status.upgrade_error)] {
         if let Some(error) = error {

@@ -1,5 +1,6 @@
 //! Parses a configuration file.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
+use pmon_store::Trigger;
+use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -24,6 +27,7 @@ const EXCLUDED: [&str; 2] = ["config", "help"];
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
+    pub(crate) triggers: Vec<Trigger>,
     /// Options in the order of their keys.
     pub(crate) options: Vec<ConfigOption>,
 }
@@ -80,13 +84,41 @@ impl ConfigFile {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), options })
+        match triggers(text) {
+            Ok(triggers) => Ok(Self { path: path.to_owned(), triggers, options }),
+            Err((span, what)) => failed(span, &what),
+        }
     }
 
     /// Returns the file's name for messages.
     pub(crate) fn shown(&self) -> String {
         shown(&self.path)
     }
+}
+
+/// The part of a file that has no place on the command line.
+#[derive(Deserialize)]
+struct TriggerTables {
+    #[serde(default)]
+    trigger: Vec<Spanned<Trigger>>,
+}
+
+/// Parses the triggers of a file.
+///
+/// # Errors
+/// What is wrong, and where.
+fn triggers(text: &str) -> Result<Vec<Trigger>, (Range<usize>, String)> {
+    let failed =
+        |error: toml::de::Error| (error.span().unwrap_or_default(), format!("trigger: {}", error.message()));
+    let tables: TriggerTables = toml::from_str(text).map_err(failed)?;
+    let mut names = BTreeSet::new();
+    for trigger in &tables.trigger {
+        let name = trigger.get_ref().name();
+        if !names.insert(name.to_owned()) {
+            return Err((trigger.span(), format!("trigger: there are two triggers of the name `{name}`")));
+        }
+    }
+    Ok(tables.trigger.into_iter().map(Spanned::into_inner).collect())
 }
 
 /// What is wrong with an option.

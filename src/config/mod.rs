@@ -11,6 +11,7 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use pmon_store::Trigger;
 
 use crate::args::{Cli, RecordArgs};
 use crate::exit::{self, Failure};
@@ -90,6 +91,11 @@ impl RecordConfig {
         Ok(Self { args, file, options })
     }
 
+    /// Returns the triggers of the file.
+    pub(crate) fn triggers(&self) -> &[Trigger] {
+        self.file.as_ref().map_or(&[], |file| &file.triggers)
+    }
+
     /// Takes over what can change while the recorder runs from `new`. The other options keep their
     /// values until the recorder is restarted.
     pub(crate) fn take_reloadable(&mut self, new: Self) {
@@ -113,6 +119,10 @@ impl RecordConfig {
                 && !matches!(option.origin, OptionOrigin::Default)
         };
         match self.options.iter().find(needs_store) {
+            None if !self.triggers().is_empty() => {
+                let file = self.file.as_ref().map(ConfigFile::shown).unwrap_or_default();
+                Err(Failure::new(exit::USAGE, format_args!("{file}: triggers need --store DIR")))
+            }
             None => Ok(()),
             Some(option) => Err(Failure::new(
                 exit::USAGE,

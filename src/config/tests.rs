@@ -160,6 +160,28 @@ fn only_limits_change_while_the_recorder_runs() {
 }
 
 #[test]
+fn triggers_are_read_and_their_errors_have_a_line() {
+    let line = ["--store", "/s"];
+    let config = merged(&line, "max-use = \"1G\"\n[[trigger]]\nname = \"crash\"\nsignal = \"SIGSEGV\"\n");
+    assert_eq!(config.unwrap().triggers()[0].name(), "crash");
+    for (text, expected) in [
+        ("\n[[trigger]]\nname = \"x\"\nkindd = \"exit\"", "p.toml:4: trigger: unknown field `kindd`"),
+        ("[[trigger]]\nname = \"x\"\nkind = \"spoon\"", "p.toml:3: trigger: \"spoon\" is no event kind"),
+        ("[[trigger]]\nkind = \"exit\"", "missing field `name`"),
+        ("trigger = 1", "p.toml:1: trigger: "),
+        (
+            "[[trigger]]\nname = \"x\"\nkind = \"exit\"\n[[trigger]]\nname = \"x\"\nkind = \"fork\"",
+            "p.toml:4: trigger: there are two triggers of the name `x`",
+        ),
+    ] {
+        let error = error(&line, text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let without_store = error(&[], "[[trigger]]\nname = \"x\"\nkind = \"exit\"");
+    assert!(without_store.contains("triggers need --store DIR"), "{without_store}");
+}
+
+#[test]
 fn a_file_that_is_too_large_or_not_text_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("p.toml");

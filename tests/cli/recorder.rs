@@ -71,6 +71,14 @@ impl StoreRecorder {
     }
 }
 
+impl Drop for StoreRecorder {
+    /// Ends the recorder of a test that has failed: it would record for ever.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Returns whether recorders of a store run here; skips the test otherwise.
 fn can_record_to_a_store() -> bool {
     can_record()
@@ -363,4 +371,44 @@ fn clips_are_written_on_request_and_by_a_signal() {
         recorder = StoreRecorder::start(&store, options);
         assert_eq!(recorder.end(Signal::INT).0, Some(0));
     }
+}
+
+#[test]
+fn a_trigger_writes_a_clip_and_a_reload_replaces_it() {
+    if !can_record_to_a_store() {
+        return;
+    }
+    let dir = Dir::new();
+    let store = arg(&dir.path("store"));
+    let trigger = |name: &str, signal: &str| {
+        let text = format!(
+            "[[trigger]]\nname = \"{name}\"\nkind = \"exit\"\nsignal = \"{signal}\"\ncomm = \"sh\"\nbefore = \"5s\"\nafter = \"100ms\"\n"
+        );
+        dir.file("pmon.toml", text.as_bytes())
+    };
+    let config = trigger("crash", "SIGSEGV");
+    let mut recorder = StoreRecorder::start(&store, &["--config", &config]);
+    let crash = |signal: &str| {
+        let mut child =
+            Command::new("sh").args(["-c", &format!("kill -{signal} $$")]).spawn().expect("sh runs");
+        child.wait().expect("it ends");
+        u64::from(child.id())
+    };
+    let pid = crash("SEGV");
+    let fired = recorder.wait_for("trigger crash fired");
+    assert!(fired.contains(&format!("process {pid} (sh)")), "{fired}");
+    let clip = recorder.wait_for("clip ");
+    let path = clip.split(&[' ', ':'][..]).find(|word| word.starts_with(&store)).expect("a path");
+    let out = pmon(&["print", path, "--pid", &pid.to_string(), "--format", "json"]).expect(0);
+    assert_eq!(kinds_of(&out.json_lines(), pid), ["fork", "exec", "exit"]);
+
+    trigger("abort", "SIGABRT");
+    let reply = recorder.control("reload");
+    assert_eq!((&reply["triggers"], &reply["changed"]), (&json!(1), &json!([])), "{reply:#}");
+    let pid = crash("ABRT");
+    let fired = recorder.wait_for("trigger abort fired");
+    assert!(fired.contains(&pid.to_string()), "{fired}");
+    let triggers = recorder.control("status")["triggers"].clone();
+    assert_eq!((&triggers[0]["name"], &triggers[0]["fired"]), (&json!("abort"), &json!(1)), "{triggers:#}");
+    assert_eq!(recorder.end(Signal::INT).0, Some(0));
 }

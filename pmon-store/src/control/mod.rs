@@ -19,7 +19,7 @@ mod sys;
 pub use client::{ControlClient, ControlError};
 pub use protocol::{
     ErrorCode, Limits, LostEvents, MAX_LINE, PROTOCOL_VERSION, ReloadReply, Reply, Request, RequestError,
-    RotateReply, SnapshotReply, SnapshotRequest, Status, UpgradeReply,
+    RotateReply, SnapshotReply, SnapshotRequest, Status, TriggerStatus, UpgradeReply,
 };
 pub use server::{ControlServer, IncomingRequest, MAX_CLIENTS, ReplyHandle};
 pub use socket::{ControlSocket, SYSTEM_STORE, socket_paths};

@@ -205,12 +205,26 @@ pub struct Status {
     pub current_bytes: u64,
     /// The limits in force.
     pub limits: Limits,
-    /// Number of triggers in force.
-    pub triggers: u64,
+    /// The triggers in force.
+    pub triggers: Vec<TriggerStatus>,
     /// The last error of the storage, while it lasts.
     pub storage_error: Option<String>,
     /// Why the last `upgrade` failed.
     pub upgrade_error: Option<String>,
+}
+
+/// How often a trigger has fired.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TriggerStatus {
+    /// The trigger's name.
+    pub name: String,
+    /// Number of requested clips.
+    pub fired: u64,
+    /// Number of clips that the trigger's limit suppressed.
+    pub suppressed: u64,
+    /// Number of clips that were not requested because too many requests waited.
+    pub dropped: u64,
 }
 
 /// Numbers of lost events.

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 
 use pmon_store::control::ReloadReply;
-use pmon_store::{StoreHandle, StoreOptions, flight_options};
+use pmon_store::{StoreHandle, StoreOptions, TriggersHandle, flight_options};
 
 use crate::args::StoreArgs;
 use crate::config::{RecordConfig, differences, is_reloadable};
 use crate::exit::Failure;
+use crate::terminal::counted;
 
 /// Returns when the segments of a store end, and which of them are kept.
 pub(super) fn store_options(args: &StoreArgs) -> StoreOptions {
@@ -33,6 +34,7 @@ pub(super) fn reload(
     line: &[OsString],
     config: &mut RecordConfig,
     handle: &StoreHandle,
+    triggers: &TriggersHandle,
 ) -> Result<ReloadReply, Failure> {
     let new = RecordConfig::read(line)?;
     // Options that cannot be applied are checked as well, so that the next start succeeds.
@@ -43,20 +45,16 @@ pub(super) fn reload(
         file: new.file.as_ref().map(|file| file.path.to_string_lossy().into_owned()),
         changed,
         needs_restart,
-        triggers: triggers(&new),
+        triggers: new.triggers().len() as u64,
     };
     // An option that needs a restart keeps its old value until then, and the next reload reports it
     // again.
     if config.args.store.flight.is_none() {
         handle.set_options(store_options(&new.args.store));
     }
+    triggers.replace(new.triggers().to_vec());
     config.take_reloadable(new);
     Ok(reply)
-}
-
-/// Returns the number of triggers in force.
-pub(super) fn triggers(_config: &RecordConfig) -> u64 {
-    0
 }
 
 /// Describes the result of a reload for people.
@@ -70,5 +68,9 @@ pub(in crate::commands) fn text(reply: &ReloadReply) -> String {
         keys => format!("; the changes of {} need a restart or `pmon control upgrade`", keys.join(", ")),
     };
     let file = reply.file.as_deref().unwrap_or("no configuration file");
-    format!("reloaded {file}: {changed}{restart}")
+    let triggers = match reply.triggers {
+        0 => String::new(),
+        count => format!(", {} in force", counted(count, "trigger")),
+    };
+    format!("reloaded {file}: {changed}{triggers}{restart}")
 }

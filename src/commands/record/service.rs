@@ -7,19 +7,19 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use pmon_record::{Counters, WakeReason, monotonic_now};
-use pmon_store::StoreHandle;
 use pmon_store::clip::{Clip, ClipError, ClipHandle, ClipName, ClipRequest, ClipTicket};
 use pmon_store::control::{
     ErrorCode, IncomingRequest, Limits, LostEvents, Reply, ReplyHandle, Request, RotateReply, SnapshotReply,
-    SnapshotRequest, Status, UpgradeReply,
+    SnapshotRequest, Status, TriggerStatus, UpgradeReply,
 };
+use pmon_store::{StoreHandle, TriggerCounts, TriggerFired, TriggersHandle};
 
 use super::reload;
 use super::summary::recorded_and_lost;
 use crate::config::RecordConfig;
 use crate::control::{ProgressDisplay, RecorderService};
 use crate::input::shown;
-use crate::output::harmless;
+use crate::output::{harmless, printable};
 use crate::terminal::counted;
 
 /// Time between two looks at the store's state.
@@ -56,6 +56,9 @@ pub(super) struct StoreService<'a> {
     pub(super) config: &'a mut RecordConfig,
     pub(super) handle: StoreHandle,
     pub(super) clips: Option<ClipHandle>,
+    pub(super) triggers: TriggersHandle,
+    /// Clips that triggers request.
+    pub(super) fired: Receiver<TriggerFired>,
     /// Requests of the control socket; `None` if there is no socket.
     pub(super) incoming: Option<Receiver<IncomingRequest>>,
     pub(super) state: ServiceState,
@@ -102,6 +105,7 @@ impl RecorderService for StoreService<'_> {
         {
             self.answer(&request, reply, counters, display);
         }
+        self.request_clips_of_triggers(display);
         self.finish_clips(&|message| display.print(message));
         self.report_storage(display);
         let interval = if self.state.pending.is_empty() { CHECK_INTERVAL } else { CLIP_INTERVAL };
@@ -182,7 +186,7 @@ impl StoreService<'_> {
                 max_age_ns: options.max_age.map(|age| age.as_nanos() as u64),
                 keep_free_bytes: options.keep_free,
             },
-            triggers: reload::triggers(self.config),
+            triggers: self.triggers.counts().into_iter().map(trigger_status).collect(),
             storage_error: store.last_error,
             upgrade_error: self.state.upgrade_error.clone(),
         }
@@ -190,10 +194,6 @@ impl StoreService<'_> {
 
     /// Requests a clip.
     fn snapshot(&self, request: &SnapshotRequest) -> Result<ClipTicket, String> {
-        let clips = self.clips.as_ref().ok_or("this recorder makes no clips; see its messages")?;
-        if self.state.pending.len() >= MAX_PENDING {
-            return Err(format!("{MAX_PENDING} clips are pending already; try again later"));
-        }
         let span = |ns: Option<u64>, default: Duration| ns.map_or(default, Duration::from_nanos);
         let (before, after) =
             (span(request.before_ns, DEFAULT_BEFORE), span(request.after_ns, DEFAULT_AFTER));
@@ -201,7 +201,28 @@ impl StoreService<'_> {
             return Err("a clip ends at most 1h after its request".into());
         }
         let name = ClipName::new(request.name.as_deref().unwrap_or(DEFAULT_NAME))?;
-        Ok(clips.request(ClipRequest { name, at: monotonic_now(), before, after }))
+        self.request_clip(ClipRequest { name, at: monotonic_now(), before, after })
+    }
+
+    fn request_clip(&self, request: ClipRequest) -> Result<ClipTicket, String> {
+        let clips = self.clips.as_ref().ok_or("this recorder makes no clips; see its messages")?;
+        if self.state.pending.len() >= MAX_PENDING {
+            return Err(format!("{MAX_PENDING} clips are pending already; try again later"));
+        }
+        Ok(clips.request(request))
+    }
+
+    /// Requests the clips of triggers that have fired.
+    fn request_clips_of_triggers(&mut self, display: &ProgressDisplay<'_>) {
+        while let Ok(fired) = self.fired.try_recv() {
+            display.print(fired_text(&fired));
+            let TriggerFired { name, at, before, after, .. } = fired;
+            let request = ClipName::new(&name).map(|name| ClipRequest { name, at, before, after });
+            match request.and_then(|request| self.request_clip(request)) {
+                Ok(ticket) => self.state.pending.push_back(PendingClip { ticket, client: None }),
+                Err(error) => display.print(format_args!("no clip: {error}")),
+            }
+        }
     }
 
     /// Sends the replies for finished clips.
@@ -220,7 +241,7 @@ impl StoreService<'_> {
     /// Reads the configuration again, and applies what can change while the recorder runs. After an
     /// error, the old settings stay in force.
     fn reload(&mut self) -> Result<pmon_store::control::ReloadReply, String> {
-        reload::reload(self.line, self.config, &self.handle).map_err(|failure| {
+        reload::reload(self.line, self.config, &self.handle, &self.triggers).map_err(|failure| {
             format!("the configuration was not reloaded, the old one stays in force: {}", failure.message())
         })
     }
@@ -271,6 +292,20 @@ fn clip_reply(result: Result<Clip, ClipError>) -> Reply {
         Err(error @ ClipError::Busy { .. }) => Reply::error(ErrorCode::Busy, error),
         Err(error) => Reply::error(ErrorCode::Failed, error),
     }
+}
+
+fn trigger_status(counts: TriggerCounts) -> TriggerStatus {
+    let TriggerCounts { name, fired, suppressed, dropped } = counts;
+    TriggerStatus { name, fired, suppressed, dropped }
+}
+
+/// Describes why a clip is made.
+fn fired_text(fired: &TriggerFired) -> String {
+    let process = fired.process.as_ref().map(|process| {
+        let comm = process.comm.as_deref().map(|comm| format!(" ({})", printable(comm))).unwrap_or_default();
+        format!(" by process {}{comm}", process.pid.0)
+    });
+    format!("trigger {} fired{}", fired.name, process.unwrap_or_default())
 }
 
 fn clip_text(clip: &Clip) -> String {

@@ -16,7 +16,7 @@ use pmon_store::clip::{ClipConfig, ClipService, read_clock};
 use pmon_store::control::{ControlServer, ControlSocket, IncomingRequest};
 use pmon_store::{
     Directory, LockedStore, MemoryFilesystem, OpenStoreError, ProcessModel, Recovered, StoreHandle,
-    StoreWriter,
+    StoreWriter, Triggers,
 };
 
 use super::handover::{self, KeptDescriptors, Service, StartedSubscription};
@@ -110,7 +110,10 @@ impl StoreRecorder<'_> {
                 "pmon: cannot read the last segment: {error}; its processes are unknown"
             ));
         }
-        let (writer, handle) = StoreWriter::begin(store, header.clone(), store_options(&args.store), model)?;
+        let (mut writer, handle) =
+            StoreWriter::begin(store, header.clone(), store_options(&args.store), model)?;
+        let (observer, triggers, fired) = Triggers::new(config.triggers().to_vec(), header.meta.recorder());
+        writer.set_observer(Box::new(observer));
         handover::write_recorder(directory, descriptors.as_ref());
         let began = Instant::now();
         let recording = match &positions {
@@ -169,6 +172,8 @@ impl StoreRecorder<'_> {
             config,
             handle: handle.clone(),
             clips: clips.as_ref().map(ClipService::handle),
+            triggers,
+            fired,
             incoming,
             state: ServiceState::after(self.upgrade_error.take()),
         };
