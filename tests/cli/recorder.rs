@@ -412,3 +412,41 @@ fn a_trigger_writes_a_clip_and_a_reload_replaces_it() {
     assert_eq!((&triggers[0]["name"], &triggers[0]["fired"]), (&json!("abort"), &json!(1)), "{triggers:#}");
     assert_eq!(recorder.end(Signal::INT).0, Some(0));
 }
+
+#[test]
+fn vacuum_removes_the_oldest_segments_or_shows_them() {
+    pmon(&["vacuum", "/nowhere", "--max-use", "1G"]).expect(6);
+    pmon(&["vacuum", "/tmp"]).expect(2);
+    if !can_record_to_a_store() {
+        return;
+    }
+    let dir = Dir::new();
+    let store = arg(&dir.path("store"));
+    for _ in 0..3 {
+        pmon(&["record", "--store", &store, "-q", "--for", "50ms"]).expect(0);
+    }
+    dir.file("store/notes.txt", b"precious");
+    let vacuum = |more: &[&str], code| pmon(&[&["vacuum", &store][..], more].concat()).expect(code);
+    let segments = || {
+        let names =
+            fs::read_dir(&store).expect("the store").map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".pmon")).count()
+    };
+    let planned = vacuum(&["--max-use", "1", "--dry-run"], 7);
+    assert!(
+        planned.out.contains("would remove 3 segments") && planned.out.contains("--max-use"),
+        "{planned:?}"
+    );
+    assert_eq!(segments(), 3);
+    assert!(vacuum(&["--max-use", "1G", "--max-age", "1d"], 0).out.contains("removed 0 segments"));
+    let report = vacuum(&["--max-use", "1", "--json"], 7).json();
+    assert_eq!(
+        (&report["kept_segments"], &report["within_limits"]),
+        (&json!(0), &json!(false)),
+        "{report:#}"
+    );
+    assert_eq!(
+        (segments(), fs::read(dir.path("store/notes.txt")).expect("the file")),
+        (0, b"precious".to_vec())
+    );
+}
