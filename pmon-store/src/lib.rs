@@ -42,7 +42,10 @@ pub use reader::{
     SkippedSegment,
 };
 pub use segment::SegmentName;
-pub use trigger::{ProcessSummary, Trigger, TriggerCounts, TriggerFired, Triggers, TriggersHandle};
+pub use trigger::{
+    ProcessSummary, Trigger, TriggerCounts, TriggerError, TriggerFired, Triggers, TriggersHandle,
+    parse_triggers,
+};
 pub use writer::{
     LastSegment, LockedStore, OpenStoreError, RecordObserver, Recovered, StoreHandle, StoreOptions,
     StoreStatus, StoreWriter,

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use pmon_analysis::{DetailsJoiner, LiveProcess, ProcessTable, RunState};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    Credentials, Loss, Meta, MissReason, ProcessContext, RecordedDatagram, SnapshotReason,
+    Credentials, Loss, Meta, MissReason, ProcessContext, RecordedDatagram, Snapshot, SnapshotReason,
 };
-use pmon_core::wire::Comm;
+use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, Seq};
 use proptest::prelude::*;
 
@@ -358,7 +358,9 @@ fn compare(records: &[Record<'static>]) -> Result<(), TestCaseError> {
             let difference = difference(&of_model(&model), &reference.processes());
             prop_assert!(difference.is_empty(), "after {}: {:?}: {}", index, record, difference);
         }
-        check_links(&model)?;
+        if index.is_multiple_of(16) || index + 1 == records.len() {
+            check_links(&model)?;
+        }
     }
     Ok(())
 }
@@ -447,7 +449,7 @@ fn without_losses(mut steps: Vec<Step>) -> Vec<Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn a_model_that_was_rebuilt_from_an_opening_continues_equally(steps in steps(), at: prop::sample::Index) {
@@ -599,7 +601,7 @@ fn beyond_the_limits_processes_and_threads_are_dropped_and_counted() {
 fn hostile_records_leave_consistent_links() {
     let mut random = oorandom::Rand32::new(4711);
     let mut model = model();
-    for _ in 0..200_000 {
+    for _ in 0..20_000 {
         let mut id = || random.rand_range(0..24);
         let (kind, task, other) = (id() % 9, Task::new(id(), id()), Task::new(id(), id()));
         let ms = u64::from(id());

@@ -4,6 +4,7 @@
 //! for each event that matches. It never waits: requests that do not fit into the channel are
 //! counted.
 
+mod file;
 mod keys;
 mod window;
 
@@ -23,6 +24,7 @@ use self::window::Window;
 use crate::model::{ProcessModel, ProcessRef};
 use crate::writer::RecordObserver;
 
+pub use self::file::{TriggerError, parse_triggers};
 pub use self::keys::Trigger;
 
 /// Number of requests that wait for the clip service; more are dropped and counted.
