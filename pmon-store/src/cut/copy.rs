@@ -6,8 +6,9 @@
 use pmon_analysis::OwnedRecord;
 use pmon_core::MonoNs;
 use pmon_core::capture::{
-    BlockDecoder, Details, DetailsSubject, EncodedBlock, EncodedItem, End, Fence, FencePosition, ForkReading,
-    Junction, Note, Record, RecordedDatagram, Splicer, Unobserved, UnobservedReason, UnreachedCpu,
+    BlockDecoder, BlockOutline, Details, DetailsSubject, EncodedBlock, EncodedItem, End, Fence,
+    FencePosition, ForkReading, Junction, Note, Record, RecordedDatagram, Splicer, Unobserved,
+    UnobservedReason, UnreachedCpu,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 
@@ -15,7 +16,7 @@ use super::accounts::Accounts;
 use super::output::Output;
 use super::range::Range;
 use super::selected::SelectedEvents;
-use super::start::{BlockSpan, HORIZON, Input, each_event, span};
+use super::start::{BlockSpan, HORIZON, Input, each_event, outline};
 use super::{CutError, CutSource};
 
 /// The state of a source at its end.
@@ -187,14 +188,14 @@ impl<'a> Copier<'a> {
 
     /// Handles the next block. Returns whether further blocks can matter.
     fn block(&mut self, block: &EncodedBlock<'_>) -> Result<bool, CutError> {
-        let span = span(block, &mut self.decoder, self.order);
+        let (outline, span) = outline(block, &mut self.decoder, self.order);
         if let Some(span) = span {
             self.end_damage(span.first)?;
         }
-        if self.can_copy(block, span) {
-            self.copy_block(block, span)?;
+        if self.can_copy(block, &outline, span) {
+            self.copy_block(block, &outline, span)?;
         } else if self.is_after(span) && !self.needs_details(block) {
-            self.skim(block);
+            self.skim(block, &outline);
         } else {
             self.decode(block)?;
         }
@@ -221,7 +222,7 @@ impl<'a> Copier<'a> {
         self.selected.is_some() || self.awaited > 0 && block.details() > 0
     }
 
-    fn can_copy(&mut self, block: &EncodedBlock<'_>, span: Option<BlockSpan>) -> bool {
+    fn can_copy(&self, block: &EncodedBlock<'_>, outline: &BlockOutline, span: Option<BlockSpan>) -> bool {
         let is_within = match span {
             Some(span) => !span.has_raw && self.range.from <= span.first && span.last <= self.range.until,
             None => block.events() == 0 && self.has_begun && !self.is_past,
@@ -237,13 +238,16 @@ impl<'a> Copier<'a> {
         {
             return false;
         }
-        let outline = self.decoder.outline(block);
-        outline.is_ok_and(|outline| outline.late_details == 0 || self.late == 0)
+        outline.late_details == 0 || self.late == 0
     }
 
     /// Copies a block whose events are all within the range.
-    fn copy_block(&mut self, block: &EncodedBlock<'_>, span: Option<BlockSpan>) -> Result<(), CutError> {
-        let Ok(outline) = self.decoder.outline(block) else { return self.decode(block) };
+    fn copy_block(
+        &mut self,
+        block: &EncodedBlock<'_>,
+        outline: &BlockOutline,
+        span: Option<BlockSpan>,
+    ) -> Result<(), CutError> {
         let notes = match self.decoder.notes(block) {
             Ok(notes) => notes,
             // The block contradicts the format.
@@ -277,8 +281,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Reads a block after the range for the numbers that follow it.
-    fn skim(&mut self, block: &EncodedBlock<'_>) {
-        let outline = self.decoder.outline(block).unwrap_or_default();
+    fn skim(&mut self, block: &EncodedBlock<'_>, outline: &BlockOutline) {
         if outline.raw > 0 {
             if let Ok(records) = self.decoder.records(block) {
                 for record in records.records() {
@@ -351,6 +354,8 @@ impl<'a> Copier<'a> {
 
     fn emit_note(&mut self, record: &Record<'_>) -> Result<(), CutError> {
         match self.note(record) {
+            // Only a copied block can keep a note of a later version.
+            KeptNote::Unchanged if matches!(record, Record::Unknown { .. }) => Ok(()),
             KeptNote::Unchanged => self.output.record(record),
             KeptNote::Changed(record) => self.output.record(&record),
             KeptNote::Omitted => Ok(()),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use pmon_core::capture::{
-    BlockDecoder, ClockAnchor, CpuPosition, DetailsSubject, EncodedBlock, EncodedItem, FencePosition, Header,
-    Reader, Record, RecordedDatagram, UnreachedCpu, Witness,
+    BlockDecoder, BlockOutline, ClockAnchor, CpuPosition, DetailsSubject, EncodedBlock, EncodedItem,
+    FencePosition, Header, Reader, Record, RecordedDatagram, UnreachedCpu, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq};
@@ -98,26 +98,30 @@ pub(super) struct BlockSpan {
     pub(super) has_raw: bool,
 }
 
-/// Returns the times of a block's events; `None` if it has no event with a time.
-pub(super) fn span(
+/// Returns the outline of a block, and the times of its events; `None` instead of the times if it
+/// has no event with a time.
+pub(super) fn outline(
     block: &EncodedBlock<'_>,
     decoder: &mut BlockDecoder,
     order: ByteOrder,
-) -> Option<BlockSpan> {
-    let (first, last) = block.times()?;
-    let outline = decoder.outline(block).ok()?;
+) -> (BlockOutline, Option<BlockSpan>) {
+    // A block that contradicts the format is reported when it is decoded.
+    let Ok(outline) = decoder.outline(block) else { return Default::default() };
+    let Some((first, last)) = block.times() else { return (outline, None) };
     if outline.raw == 0 {
-        return Some(BlockSpan { first, last, has_raw: false });
+        return (outline, Some(BlockSpan { first, last, has_raw: false }));
     }
     let mut span: Option<BlockSpan> = None;
-    for record in decoder.records(block).ok()?.records() {
-        let Record::Event(datagram, _) = &record else { continue };
-        let Some(event) = datagram.event(order) else { continue };
-        let at = event.time;
-        let known = span.unwrap_or(BlockSpan { first: at, last: at, has_raw: true });
-        span = Some(BlockSpan { first: known.first.min(at), last: known.last.max(at), has_raw: true });
+    if let Ok(records) = decoder.records(block) {
+        for record in records.records() {
+            let Record::Event(datagram, _) = &record else { continue };
+            let Some(event) = datagram.event(order) else { continue };
+            let at = event.time;
+            let known = span.unwrap_or(BlockSpan { first: at, last: at, has_raw: true });
+            span = Some(BlockSpan { first: known.first.min(at), last: known.last.max(at), has_raw: true });
+        }
     }
-    span
+    (outline, span)
 }
 
 /// The state of the first source at the start of the range.
@@ -301,7 +305,7 @@ fn find_edge(source: &dyn CutSource, index: usize, range: Range) -> Result<u64, 
     let (mut edge, mut decoder) = (None, BlockDecoder::default());
     while let Some(item) = reader.next_encoded().map_err(failed)? {
         let EncodedItem::Block(block) = item else { continue };
-        let Some(span) = span(&block, &mut decoder, order) else {
+        let (_, Some(span)) = outline(&block, &mut decoder, order) else {
             // A block without events belongs to the time before, as long as no event follows.
             continue;
         };

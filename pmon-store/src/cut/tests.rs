@@ -229,6 +229,21 @@ fn a_selection_accounts_for_the_events_that_it_omits() {
 }
 
 #[test]
+fn captures_of_earlier_versions_are_cut() {
+    let source = include_bytes!("../../../pmon-core/tests/golden/format-1.0.bin").to_vec();
+    let mut reader = Reader::open(source.as_slice()).unwrap();
+    let mut datagrams = 0;
+    while let Some(Item::Block(block)) = reader.next_item().unwrap() {
+        datagrams += block.records().filter(|record| matches!(record, Record::Event(..))).count() as u64;
+    }
+    let options = CutOptions { since: None, until: None, ..range(0, 0) };
+    let mut bytes = Vec::new();
+    let report = cut(&Captures(vec![source]), &options, &mut bytes, &mut |_| ()).unwrap();
+    assert!(datagrams > 0);
+    assert_eq!(report.events, datagrams);
+}
+
+#[test]
 fn most_of_a_long_range_is_copied() {
     let plan = RecordingPlan { steps: 60_000, segments: 1, block: 2000, ..RecordingPlan::random(1) };
     let recording = plan.record();
