@@ -3,6 +3,7 @@
 //! * [`conformance`]: the contract of every source of process events, as checks.
 //! * [`differential`]: the fake kernel compared with the running one, line by line.
 //! * [`simulator`]: the recorder on the fake kernel, in virtual time.
+//! * [`store_simulator`]: a store on a simulated filesystem, in virtual time.
 //! * [`capture`]: the contents of a capture, and checks of its accounting.
 //! * [`guard`]: requirements of live tests, skipped tests and retries.
 //! * [`live`], [`recorder`], [`programs`]: `pmon record` and other programs, run by live tests.
@@ -33,6 +34,8 @@ pub mod samples;
 pub mod segments;
 #[cfg(feature = "full")]
 pub mod simulator;
+#[cfg(feature = "full")]
+pub mod store_simulator;
 #[cfg(feature = "full")]
 pub mod workload;
 

@@ -199,7 +199,7 @@ fn repair(
     let end = match (found.journal.first(), found.journal.last()) {
         (Some(&(start, _)), Some(&(last, last_len))) => {
             let fits = found.sealed_end + len <= start;
-            if fits && copy(filesystem, name, disk, found).and_then(|()| disk.sync()).is_ok() {
+            if fits && copy(filesystem, name, disk, found).is_ok() {
                 found.sealed_end + len
             } else {
                 last + last_len
@@ -211,6 +211,9 @@ fn repair(
 }
 
 /// Copies the blocks of the journal to the end of the sealed blocks.
+///
+/// Each copy is durable before the next one begins, so a power loss leaves only the last one torn.
+/// Otherwise, an intact copy after a torn one would make readers skip the blocks of the journal.
 fn copy(filesystem: &dyn Filesystem, name: &str, disk: &Arc<dyn Disk>, found: &Inspection) -> io::Result<()> {
     let mut file = filesystem.open(name)?;
     let mut at = found.sealed_end;
@@ -227,6 +230,7 @@ fn copy(filesystem: &dyn Filesystem, name: &str, disk: &Arc<dyn Disk>, found: &I
                 Err(error) => return Err(error),
             }
         }
+        disk.sync()?;
     }
     Ok(())
 }

@@ -205,32 +205,66 @@ impl Disk for SimulatedDisk {
     }
 }
 
-/// The syncs of a file, in virtual time.
+/// The work that runs beside the writer, in virtual time.
 struct SimulatedSyncs {
     fs: SimulatedFilesystem,
     work: SyncWork,
-    /// End and result of the running sync.
-    running: Option<(Duration, io::Result<()>)>,
+    /// End and result of the running work; no result if it has not happened yet.
+    running: Option<(Duration, Option<io::Result<()>>)>,
 }
 
 impl SyncRunner for SimulatedSyncs {
     fn begin(&mut self) {
-        self.fs.state().beginning = Some(Vec::new());
+        let mut state = self.fs.state();
+        if state.beginning.is_some() {
+            // Other work begins this one, and waits for it.
+            let now = state.now;
+            drop(state);
+            let result = (self.work)();
+            self.running = Some((now, Some(result)));
+            return;
+        }
+        if state.conditions.works_late {
+            self.running = Some((state.now + state.conditions.sync_takes, None));
+            return;
+        }
+        state.beginning = Some(Vec::new());
+        drop(state);
         let result = (self.work)();
         let mut state = self.fs.state();
         let steps = state.beginning.take().unwrap_or_default();
-        self.running = Some((state.run(steps), result));
+        self.running = Some((state.run(steps), Some(result)));
     }
 
     fn poll(&mut self) -> Option<io::Result<()>> {
         let now = self.fs.now();
-        self.running.take_if(|(end, _)| *end <= now).map(|(_, result)| result)
+        self.running.take_if(|(end, _)| *end <= now).map(|(_, result)| self.end(result))
     }
 
     fn wait(&mut self) -> io::Result<()> {
         let Some((end, result)) = self.running.take() else { return Ok(()) };
-        self.fs.set_now(end);
-        result
+        let mut state = self.fs.state();
+        if state.beginning.is_some() {
+            // Other work waits for this one, and not the writer.
+            state.end_run(end);
+        } else {
+            state.set_now(end);
+        }
+        drop(state);
+        self.end(result)
+    }
+}
+
+impl SimulatedSyncs {
+    /// Returns the result of the work, which happens now if it has not happened yet.
+    fn end(&mut self, result: Option<io::Result<()>>) -> io::Result<()> {
+        result.unwrap_or_else(|| {
+            self.fs.state().beginning = Some(Vec::new());
+            let result = (self.work)();
+            self.fs.state().complete_steps();
+            self.fs.state().beginning = None;
+            result
+        })
     }
 }
 

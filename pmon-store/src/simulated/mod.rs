@@ -64,6 +64,8 @@ pub struct Conditions {
     pub size_limit: Option<u64>,
     /// Duration of a sync.
     pub sync_takes: Duration,
+    /// Whether the work beside the writer happens at the end of its time, not at the start.
+    pub works_late: bool,
     /// Whether files may have no holes.
     pub has_no_holes: bool,
     /// Whether `fallocate(2)` is unsupported.
@@ -72,7 +74,7 @@ pub struct Conditions {
     pub is_read_only: bool,
     /// Whether the directory was deleted: nothing can be created or found in it.
     pub is_deleted: bool,
-    /// Whether the directory cannot be synced.
+    /// Whether the directory cannot be synced. Its names are then durable at once.
     pub has_no_directory_sync: bool,
     /// Whether reads return the old bytes after a failed sync.
     pub drops_pages: bool,
@@ -278,6 +280,9 @@ impl SimulatedFilesystem {
     ) -> io::Result<T> {
         let watcher = self.watcher().take();
         let mut state = self.state();
+        if !matches!(operation, Operation::Sync | Operation::SyncDirectory) {
+            state.complete_steps();
+        }
         if let Some(mut watcher) = watcher {
             watcher(&Moment { operation, number: state.operations, name, state: &state, write });
             *self.watcher() = Some(watcher);

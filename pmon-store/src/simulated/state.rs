@@ -68,9 +68,14 @@ impl FilesystemState {
     /// Advances the time, and ends the syncs that have run until then.
     pub(super) fn set_now(&mut self, now: Duration) {
         self.now = self.now.max(now);
-        let ended = self.running.iter().filter(|(end, _)| *end <= self.now);
+        self.end_run(self.now);
+    }
+
+    /// Ends the syncs that would have run until this time.
+    pub(super) fn end_run(&mut self, time: Duration) {
+        let ended = self.running.iter().filter(|(end, _)| *end <= time);
         let steps: Vec<SyncStep> = ended.flat_map(|(_, steps)| steps.iter().copied()).collect();
-        self.running.retain(|(end, _)| *end > self.now);
+        self.running.retain(|(end, _)| *end > time);
         steps.into_iter().for_each(|step| self.end_step(step));
     }
 
@@ -120,8 +125,16 @@ impl FilesystemState {
         let inode = self.next_inode;
         self.files.insert(inode, SimulatedFile::default());
         self.directory.create(name, inode);
+        self.keep_names();
         self.update(inode);
         Ok(inode)
+    }
+
+    /// Makes the names durable at once if the filesystem cannot sync them.
+    fn keep_names(&mut self) {
+        if self.conditions.has_no_directory_sync {
+            self.directory.end_sync(self.directory.changes());
+        }
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -130,12 +143,14 @@ impl FilesystemState {
             return errno(libc::EEXIST);
         }
         self.directory.rename(from, to);
+        self.keep_names();
         Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
         self.inode(name)?;
         self.directory.remove(name);
+        self.keep_names();
         self.collect();
         Ok(())
     }
@@ -155,16 +170,16 @@ impl FilesystemState {
         }
         let available = self.available() / UNIT;
         let Some(file) = self.files.get_mut(&inode) else { return errno(libc::EBADF) };
-        if self.conditions.has_no_holes && at > file.cached.len {
-            return errno(libc::ENOSPC);
-        }
-        let mut missing = (at / UNIT..end.div_ceil(UNIT)).filter(|&unit| !file.cached.has_unit(unit));
+        // Without holes, the filesystem writes zeros in between.
+        let first = if self.conditions.has_no_holes { at.min(file.cached.len) } else { at };
+        let mut missing = (first / UNIT..end.div_ceil(UNIT)).filter(|&unit| !file.cached.has_unit(unit));
         if let Some(full) = missing.nth(available as usize) {
             end = end.min(full * UNIT);
         }
         if end <= at {
             return errno(libc::ENOSPC);
         }
+        file.write(&vec![0; (at - first) as usize], first);
         file.write(&bytes[..(end - at) as usize], at);
         self.update(inode);
         Ok((end - at) as usize)
@@ -210,6 +225,12 @@ impl FilesystemState {
         self.files.retain(|inode, _| handles.contains_key(inode) || directory.refers_to(*inode));
         let files = &self.files;
         self.allocated.retain(|inode, _| files.contains_key(inode));
+    }
+
+    /// Ends the steps of a sync that is beginning, because another operation depends on them.
+    pub(super) fn complete_steps(&mut self) {
+        let steps = self.beginning.as_mut().map(std::mem::take).unwrap_or_default();
+        steps.into_iter().for_each(|step| self.end_step(step));
     }
 
     /// Returns the error that an operation must have now, if any.
