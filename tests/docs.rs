@@ -40,7 +40,7 @@ fn the_example_configuration_is_valid_and_has_every_option() {
     };
     let printed = check(example);
     let commented: Vec<_> = example.lines().filter_map(|line| line.strip_prefix("# ")).collect();
-    for option in printed.lines().skip(1) {
+    for option in printed.lines().skip(1).filter(|line| !line.starts_with("# trigger ")) {
         let option = option.trim_start_matches("# ").split(' ').next().expect("a key");
         let begins = |line: &&str| line.starts_with(&format!("{option} = "));
         let line = example.lines().chain(commented.iter().copied()).find(begins);
