@@ -1,0 +1,93 @@
+//! Limits and faults of the system that a store survives.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use pmon_testkit::guard::{Need, needs};
+use pmon_testkit::programs;
+use tempfile::TempDir;
+
+use crate::load::{last_line, store_load};
+use crate::private_tmpfs::PrivateTmpfs;
+
+#[test]
+fn a_limit_on_file_sizes_only_makes_segments_smaller() {
+    let scratch = TempDir::new().unwrap();
+    let store = scratch.path().join("store");
+    // In units of 1 KiB.
+    let script = r#"ulimit -f 512; trap '' XFSZ; exec "$@""#;
+    let output = Command::new("bash")
+        .args(["-c", script, "bash"])
+        .arg(programs::tool("store_load"))
+        .arg(&store)
+        .args(["--steps", "300", "--events", "300"])
+        .output()
+        .unwrap();
+    let summary = last_line(&output);
+    assert!(summary.contains(" 0 lost to storage"), "{summary}");
+    let sizes: Vec<u64> =
+        fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 512 << 10), "{sizes:?}");
+}
+
+/// Starts a load, and waits until it has begun that step.
+fn start(store: &Path, options: &[&str], step: u64) -> Child {
+    let mut child = store_load(store, options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line.trim().parse::<u64>().is_ok_and(|number| number < step) || line.is_empty() {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the load ended early");
+    }
+    child.stdout = Some(lines.into_inner());
+    child
+}
+
+const REAL_TIME: [&str; 6] = ["--real-time", "--failing", "--steps", "200", "--rotate-every", "1"];
+
+#[test]
+fn a_read_only_filesystem_is_refused_with_the_reason() {
+    if !needs(&[Need::Root, Need::Command("a private tmpfs", &["unshare", "--mount", "true"])]) {
+        return;
+    }
+    let tmpfs = PrivateTmpfs::new("64m");
+    let store = tmpfs.path().join("store");
+    last_line(&store_load(&store, &["--steps", "20"]).output().unwrap());
+    tmpfs.remount("ro");
+    let refused = store_load(&store, &["--steps", "20"]).output().unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && error.contains("Read-only file system"), "{error}");
+    assert!(error.contains("store"), "the error names the store: {error}");
+}
+
+#[test]
+fn a_deleted_store_directory_does_not_end_the_recording() {
+    let scratch = TempDir::new().unwrap();
+    let store = scratch.path().join("store");
+    let mut load = start(&store, &REAL_TIME, 40);
+    fs::remove_dir_all(&store).unwrap();
+    thread::sleep(Duration::from_millis(800));
+    assert!(load.try_wait().unwrap().is_none(), "the recorder still runs");
+    load.kill().unwrap();
+    load.wait().unwrap();
+}
+
+#[test]
+fn the_second_recorder_of_a_store_is_refused() {
+    let scratch = TempDir::new().unwrap();
+    let store = scratch.path().join("store");
+    let mut first = start(&store, &REAL_TIME, 5);
+    let second = store_load(&store, &["--steps", "5"]).output().unwrap();
+    assert!(!second.status.success());
+    let error = String::from_utf8_lossy(&second.stderr).into_owned();
+    let expected = format!("another recorder (process {}) writes the store", first.id());
+    assert!(error.contains(&expected), "{error}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // The lock of a killed recorder is gone, and its store is recovered.
+    last_line(&store_load(&store, &["--steps", "5", "--no-check"]).output().unwrap());
+}
