@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pmon_core::capture::{ClockAnchor, Header, SegmentReason};
+use pmon_core::MonoNs;
+use pmon_core::capture::{ClockAnchor, Header, SegmentInfo, SegmentReason};
 use thiserror::Error;
 
 use super::bytes::CaptureBytes;
@@ -84,6 +85,10 @@ pub struct SegmentSummary {
     pub reason: Option<SegmentReason>,
     /// The clocks at its start.
     pub start: ClockAnchor,
+    /// Time of the latest event before it; `None` if it continues no capture. Its own events are
+    /// later, except for differences between CPUs, but can be earlier than its start: they waited
+    /// in the kernel's buffers, for seconds if no recorder was running.
+    pub last_before: Option<MonoNs>,
     /// Host name, at most 128 bytes.
     pub host: String,
     /// Boot id, at most 128 bytes.
@@ -100,6 +105,7 @@ impl SegmentSummary {
             previous: meta.previous,
             reason: meta.segment.as_ref().map(|segment| segment.reason),
             start: meta.start,
+            last_before: meta.segment.as_ref().and_then(latest),
             host: shortened(&meta.host),
             boot_id: shortened(&meta.boot_id),
             machine_id: shortened(&meta.machine_id),
@@ -117,6 +123,11 @@ impl SegmentSummary {
             && self.is_same_boot(previous)
             && self.reason.is_some_and(SegmentReason::is_continuous)
     }
+}
+
+fn latest(segment: &SegmentInfo) -> Option<MonoNs> {
+    let positions = segment.positions.iter().filter(|_| segment.reason.is_continuous());
+    positions.map(|position| position.time).max()
 }
 
 fn shortened(text: &str) -> String {

@@ -6,7 +6,7 @@ use super::list::SegmentEntry;
 
 /// Sorts captures: those of one boot by the monotonic clock, and boots by the chain of `previous`;
 /// boots that no chain connects by their wall-clock times. Captures with a damaged header follow
-/// the capture whose name precedes theirs.
+/// the capture whose name precedes theirs; those whose names have no time are last.
 pub(super) fn by_header(entries: &mut Vec<SegmentEntry>) {
     let mut boots: BTreeMap<(String, String), Vec<SegmentEntry>> = BTreeMap::new();
     let mut unknown = Vec::new();
@@ -27,7 +27,11 @@ pub(super) fn by_header(entries: &mut Vec<SegmentEntry>) {
         let precedes = |other: &SegmentEntry| {
             other.second.is_some() && (&other.second, &other.suffix) <= (&entry.second, &entry.suffix)
         };
-        let at = entries.iter().rposition(precedes).map_or(entries.len(), |at| at + 1);
+        let at = match entries.iter().rposition(precedes) {
+            Some(at) => at + 1,
+            None if entry.second.is_some() => 0,
+            None => entries.len(),
+        };
         entries.insert(at, entry);
     }
 }

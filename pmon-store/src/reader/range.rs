@@ -1,9 +1,14 @@
 //! Selects the captures that a range of time needs.
 
 use pmon_core::MonoNs;
+use pmon_core::capture::ClockAnchor;
 
 use super::list::{SegmentList, SegmentSummary};
 use crate::segment::UtcSecond;
+
+/// Maximum time in ns by which an event is earlier than one before it in the recording, because
+/// CPUs emit events independently. This is far more than the kernel's.
+const MAX_INVERSION_NS: u64 = 100_000_000;
 
 /// One end of a range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +28,14 @@ impl RangeBound {
         }
     }
 
-    /// Returns whether a capture starts after the moment.
-    fn is_before_start(&self, summary: &SegmentSummary) -> bool {
+    /// Returns whether all events of a capture are after the moment.
+    fn is_before_events(&self, summary: &SegmentSummary) -> bool {
+        let ClockAnchor { mono, real_ns, .. } = summary.start;
+        let delay = summary.last_before.map_or(0, |last| mono.0.saturating_sub(last.0));
+        let delay = delay.saturating_add(MAX_INVERSION_NS);
         match self.mono {
-            Some(mono) => summary.start.mono > mono,
-            None => summary.start.real_ns > self.real_ns,
+            Some(moment) => mono.0.saturating_sub(delay) > moment.0,
+            None => real_ns.saturating_sub_unsigned(delay) > self.real_ns,
         }
     }
 }
@@ -62,25 +70,31 @@ impl SegmentList {
             let until = second(until);
             self.entries.partition_point(|entry| entry.second.as_deref() <= Some(&until))
         });
-        let end = end.max(first + 1);
+        let mut end = end.max(first + 1);
         let mut before = None;
-        for entry in &mut self.entries[first.saturating_sub(1)..(end + 1).min(count)] {
-            entry.summary();
-            let Some(summary) = entry.known_summary() else { return false };
+        let mut at = first.saturating_sub(1);
+        while let Some(entry) = self.entries.get_mut(at).filter(|_| at <= end) {
+            let Some(summary) = entry.summary().cloned() else { return false };
             if entry.is_misnamed() || before.is_some_and(|before| summary.previous != Some(before)) {
                 return false;
             }
             before = Some(summary.uuid);
+            if let Some(until) = until.filter(|_| at == end) {
+                // The clock may have been set.
+                if until.is_after_start(&summary) {
+                    return false;
+                }
+                // The first events of the next capture can be within the range.
+                end += usize::from(!until.is_before_events(&summary));
+            }
+            at += 1;
         }
-        let starts_before = |at: usize, bound: RangeBound| {
-            self.entries.get(at).and_then(|entry| entry.known_summary()).map(|of| bound.is_after_start(of))
-        };
-        // The clock may have been set between the start of the recording and the range.
-        let is_late = since.is_some_and(|since| first > 0 && starts_before(first, since) == Some(false));
-        let is_early = until.is_some_and(|until| starts_before(end, until) == Some(true));
-        if is_late || is_early {
+        if let Some(since) = since.filter(|_| first > 0)
+            && self.entries[first].known_summary().is_some_and(|of| !since.is_after_start(of))
+        {
             return false;
         }
+        let end = end.min(count);
         self.entries.truncate(end);
         self.entries.drain(..first);
         true
@@ -96,7 +110,7 @@ impl SegmentList {
                 starts_before(at, since) == Some(true) && starts_before(at + 1, since) == Some(true)
             });
             let is_after = until.is_some_and(|until| {
-                self.entries[at].known_summary().is_some_and(|of| until.is_before_start(of))
+                self.entries[at].known_summary().is_some_and(|of| until.is_before_events(of))
             });
             !is_before && !is_after
         };

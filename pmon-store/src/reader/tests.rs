@@ -1,9 +1,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use pmon_core::MonoNs;
-use pmon_core::capture::{ClockAnchor, Encoder, Header, Meta, SegmentInfo, SegmentReason};
+use pmon_core::capture::{ClockAnchor, CpuPosition, Encoder, Header, Meta, SegmentInfo, SegmentReason};
 use pmon_core::wire::ByteOrder;
+use pmon_core::{Cpu, MonoNs, Seq};
 use tempfile::TempDir;
 
 use super::{RangeBound, SegmentList};
@@ -24,12 +24,27 @@ impl Store {
 
     /// Adds a segment that starts at these seconds of both clocks.
     fn add(&mut self, number: u8, previous: Option<u8>, boot: &str, mono: i64, real: i64) {
+        self.add_after(None, number, previous, boot, (mono, real));
+    }
+
+    /// Adds a segment that starts at these seconds of both clocks, `last` seconds of the monotonic
+    /// clock being the time of the last event before it.
+    fn add_after(
+        &mut self,
+        last: Option<i64>,
+        number: u8,
+        previous: Option<u8>,
+        boot: &str,
+        (mono, real): (i64, i64),
+    ) {
         let start = ClockAnchor { mono: MonoNs((mono * SECOND) as u64), boot_ns: 0, real_ns: real * SECOND };
+        let position = |last| CpuPosition { cpu: Cpu(0), next: Seq(1), time: MonoNs((last * SECOND) as u64) };
+        let positions = last.map(position).into_iter().collect();
         let meta = Meta {
             host: "host".into(),
             boot_id: boot.into(),
             previous: previous.map(|previous| [previous; 16]),
-            segment: Some(SegmentInfo { reason: SegmentReason::Age, positions: vec![] }),
+            segment: Some(SegmentInfo { reason: SegmentReason::Age, positions }),
             start,
             ..Meta::default()
         };
@@ -145,4 +160,39 @@ fn a_capture_is_read_once_while_it_is_renamed() {
     fs::copy(&path, path.with_extension("pmon.partial")).unwrap();
     let list = store.list();
     assert_eq!((list.len(), list.entries()[0].is_partial), (1, false));
+}
+
+#[test]
+fn a_range_needs_segments_whose_events_waited_before_their_start() {
+    let mut store = Store::new();
+    store.add(1, None, "a", 10, 1010);
+    // Events waited in the ring while no recorder was running, and fill two segments.
+    store.add_after(Some(12), 2, Some(1), "a", (30, 1030));
+    store.add_after(Some(20), 3, Some(2), "a", (31, 1031));
+    store.add_after(Some(31), 4, Some(3), "a", (32, 1032));
+    assert_eq!(restricted(&store, 1011, 1015), [1, 2]);
+    assert_eq!(restricted(&store, 1011, 1021), [1, 2, 3]);
+    let mut list = store.list();
+    list.order();
+    let bound = |mono: i64| {
+        let mono = MonoNs((mono * SECOND) as u64);
+        Some(RangeBound { real_ns: 0, mono: Some(mono) })
+    };
+    list.restrict(bound(11), bound(21));
+    assert_eq!(numbers(&mut list), [1, 2, 3]);
+}
+
+#[test]
+fn a_capture_with_a_damaged_header_keeps_the_place_of_its_name() {
+    for damaged in 0..3 {
+        let mut store = Store::new();
+        (1..=3_u8).for_each(|number| {
+            let at = i64::from(number) * 10;
+            store.add(number, number.checked_sub(1), "a", at, 1000 + at);
+        });
+        fs::write(store.dir.path().join(&store.names[damaged]), b"damaged").unwrap();
+        let mut expected = [1, 2, 3];
+        expected[damaged] = 0;
+        assert_eq!(ordered(&store), expected);
+    }
 }
