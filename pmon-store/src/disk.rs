@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use directory::Directory;
 pub(crate) use directory::LOCK_NAME;
+pub use directory::{Directory, RECORDER_NAME};
 pub(crate) use real::{RealDisk, rename_to_new, supported_directory_sync, supported_file_sync};
 pub(crate) use sync_thread::SyncThread;
 

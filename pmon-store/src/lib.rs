@@ -32,7 +32,8 @@ mod trigger;
 mod writer;
 
 pub use disk::{
-    Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork,
+    Directory, DirectoryState, Disk, FileEntry, Filesystem, RECORDER_NAME, StoreLock, StoredFile, SyncRunner,
+    SyncWork,
 };
 pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use flight::{MemoryFilesystem, flight_options};

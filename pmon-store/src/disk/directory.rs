@@ -16,6 +16,8 @@ use super::{
 
 /// Name of the file whose lock protects a store. It contains the process id of the recorder.
 pub(crate) const LOCK_NAME: &str = ".lock";
+/// Name of the file that identifies the socket of a store's last recorder.
+pub const RECORDER_NAME: &str = ".recorder";
 
 /// A real directory, by its path.
 ///

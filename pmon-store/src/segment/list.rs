@@ -29,7 +29,7 @@ pub struct StoreListing {
     pub segments: Vec<SegmentFile>,
     /// Unfinished segments without a readable header.
     pub unreadable: Vec<FileEntry>,
-    /// Other files of the store: clips, the lock.
+    /// Other files of the store: clips, and those of the recorder.
     pub others: Vec<FileEntry>,
 }
 

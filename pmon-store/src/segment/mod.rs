@@ -7,6 +7,6 @@ mod retention;
 
 pub use list::{SegmentFile, StoreListing, in_order};
 pub use name::SegmentName;
-pub(crate) use name::{UtcSecond, is_store_file, restricted};
+pub(crate) use name::{UtcSecond, is_recorder_file, is_store_file, restricted};
 pub(crate) use recover::{Recovery, end_positions, read_records, salvage};
 pub use retention::{ExcessSegment, RetentionLimit, RetentionLimits, VacuumReport, vacuum};

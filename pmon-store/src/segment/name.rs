@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::disk::LOCK_NAME;
+use crate::disk::{LOCK_NAME, RECORDER_NAME};
 
 /// Suffix of the name of each segment.
 const SUFFIX: &str = ".pmon";
@@ -90,15 +90,20 @@ impl fmt::Display for SegmentName {
     }
 }
 
-/// Whether a file belongs to a store: a segment, finished or not, a clip, or the lock. All but the
-/// lock begin with `HOST-YYYYMMDDTHHMMSSZ`, have `.pmon` in the rest of their names, and are not
-/// hidden.
+/// Whether a file belongs to a store: a segment, finished or not, a clip, or one of the recorder's
+/// own files. All but these begin with `HOST-YYYYMMDDTHHMMSSZ`, have `.pmon` in the rest of their
+/// names, and are not hidden.
 pub(crate) fn is_store_file(name: &str) -> bool {
     let begins_with_time = || {
         let times = name.match_indices("Z").map(|(at, _)| &name[..=at]);
         times.into_iter().any(|stem| is_time_last(stem) && name[stem.len()..].contains(SUFFIX))
     };
-    name == LOCK_NAME || !name.starts_with('.') && begins_with_time()
+    is_recorder_file(name) || !name.starts_with('.') && begins_with_time()
+}
+
+/// Whether a file is one that the recorder of a store needs for itself.
+pub(crate) fn is_recorder_file(name: &str) -> bool {
+    name == LOCK_NAME || name == RECORDER_NAME
 }
 
 /// Whether a text ends with `-YYYYMMDDTHHMMSSZ` after at least one byte.
@@ -209,13 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_store_has_segments_clips_and_a_lock_and_leaves_other_files_alone() {
+    fn a_store_has_segments_clips_and_recorder_files_and_leaves_others_alone() {
         for name in [
             "h-20261129T081502Z.pmon",
             "h-20261129T081502Z.pmon.partial",
             "hZ-20261129T081502Z_000000001.pmon",
             "h-20261129T081502Z-crash.clip.pmon",
             ".lock",
+            ".recorder",
         ] {
             assert!(is_store_file(name), "{name}");
         }

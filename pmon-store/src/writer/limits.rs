@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use pmon_core::capture::{ClockAnchor, Meta};
 
-use crate::disk::{
-    DirectoryState, Disk, FileEntry, Filesystem, LOCK_NAME, StoreLock, StoredFile, SyncRunner, SyncWork,
+use crate::disk::{DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork};
+use crate::segment::{
+    RetentionLimits, SegmentFile, StoreListing, is_recorder_file, is_store_file, restricted,
 };
-use crate::segment::{RetentionLimits, SegmentFile, StoreListing, is_store_file, restricted};
 
 /// Unit in which filesystems allocate space.
 const PAGE: u64 = 4096;
@@ -84,7 +84,7 @@ impl StoreMachine {
     /// Whether a file that is no readable segment belongs to this machine's store.
     fn owns(&self, name: &str) -> bool {
         let is_ours = || name.strip_prefix(&*self.host).is_some_and(|rest| rest.starts_with('-'));
-        is_store_file(name) && (name == LOCK_NAME || is_ours())
+        is_store_file(name) && (is_recorder_file(name) || is_ours())
     }
 }
 

@@ -2,20 +2,18 @@
 //! next one.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use pmon_core::capture::{Header, Positions, SegmentInfo, SegmentReason};
 use pmon_record::handover::{Descriptors, HandoverError, ServiceManager};
 use pmon_record::{RecordOptions, Subscription};
-use pmon_store::{LastSegment, Recovered};
+use pmon_store::{LastSegment, RECORDER_NAME, Recovered};
 
 use crate::exit::Failure;
 use crate::terminal;
-
-/// Name of the file in a store that identifies the socket of its last recorder.
-const RECORDER_FILE: &str = ".recorder";
 
 /// Descriptors of an earlier recorder, if this process received any.
 pub(super) type KeptDescriptors = Option<Result<Descriptors, HandoverError>>;
@@ -39,7 +37,7 @@ pub(super) fn subscribe(
     recovered: &Recovered,
     command: &[OsString],
 ) -> Result<StartedSubscription, Failure> {
-    let file = directory.join(RECORDER_FILE);
+    let file = directory.join(RECORDER_NAME);
     let adopted = kept.and_then(|kept| match adopt(kept, options, &file, recovered.last.as_ref()) {
         Ok(adopted) => Some(adopted),
         Err(why) => {
@@ -94,10 +92,12 @@ fn adopt<'a>(
 /// Call this function once the store has a segment of this recorder. If it ends before, the next
 /// recorder does not continue.
 pub(super) fn write_recorder(directory: &Path, descriptors: Option<&Descriptors>) {
-    let file = &directory.join(RECORDER_FILE);
+    let file = &directory.join(RECORDER_NAME);
     let temporary = file.with_extension("new");
     let write = |id: &str| {
-        fs::write(&temporary, format!("{id}\n"))?;
+        let _ = fs::remove_file(&temporary);
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        writeln!(new, "{id}")?;
         fs::rename(&temporary, file)
     };
     let written = descriptors.map(|descriptors| write(descriptors.socket_id()));

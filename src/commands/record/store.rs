@@ -281,7 +281,7 @@ fn report_recovered(recovered: &Recovered, directory: &Path) {
     }
     for name in &recovered.set_aside {
         terminal::eprintln(format_args!(
-            "pmon: kept {} aside: it contains no readable record",
+            "pmon: kept {}: its header is unreadable, but `pmon print` can read its records",
             shown(&directory.join(name))
         ));
     }
