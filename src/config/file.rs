@@ -1,6 +1,5 @@
 //! Parses a configuration file.
 
-use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
-use pmon_store::Trigger;
-use serde::Deserialize;
+use pmon_store::{Trigger, parse_triggers};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -84,9 +82,9 @@ impl ConfigFile {
                 }
             }
         }
-        match triggers(text) {
+        match parse_triggers(text) {
             Ok(triggers) => Ok(Self { path: path.to_owned(), triggers, options }),
-            Err((span, what)) => failed(span, &what),
+            Err(error) => failed(error.span, &error.message),
         }
     }
 
@@ -94,31 +92,6 @@ impl ConfigFile {
     pub(crate) fn shown(&self) -> String {
         shown(&self.path)
     }
-}
-
-/// The part of a file that has no place on the command line.
-#[derive(Deserialize)]
-struct TriggerTables {
-    #[serde(default)]
-    trigger: Vec<Spanned<Trigger>>,
-}
-
-/// Parses the triggers of a file.
-///
-/// # Errors
-/// What is wrong, and where.
-fn triggers(text: &str) -> Result<Vec<Trigger>, (Range<usize>, String)> {
-    let failed =
-        |error: toml::de::Error| (error.span().unwrap_or_default(), format!("trigger: {}", error.message()));
-    let tables: TriggerTables = toml::from_str(text).map_err(failed)?;
-    let mut names = BTreeSet::new();
-    for trigger in &tables.trigger {
-        let name = trigger.get_ref().name();
-        if !names.insert(name.to_owned()) {
-            return Err((trigger.span(), format!("trigger: there are two triggers of the name `{name}`")));
-        }
-    }
-    Ok(tables.trigger.into_iter().map(Spanned::into_inner).collect())
 }
 
 /// What is wrong with an option.

@@ -163,15 +163,15 @@ fn only_limits_change_while_the_recorder_runs() {
 fn triggers_are_read_and_their_errors_have_a_line() {
     let line = ["--store", "/s"];
     let config = merged(&line, "max-use = \"1G\"\n[[trigger]]\nname = \"crash\"\nsignal = \"SIGSEGV\"\n");
-    assert_eq!(config.unwrap().triggers()[0].name(), "crash");
+    assert_eq!(config.unwrap().triggers()[0].name().as_str(), "crash");
     for (text, expected) in [
-        ("\n[[trigger]]\nname = \"x\"\nkindd = \"exit\"", "p.toml:4: trigger: unknown field `kindd`"),
-        ("[[trigger]]\nname = \"x\"\nkind = \"spoon\"", "p.toml:3: trigger: \"spoon\" is no event kind"),
+        ("\n[[trigger]]\nname = \"x\"\nkindd = \"exit\"", "p.toml:4: unknown field `kindd`"),
+        ("[[trigger]]\nname = \"x\"\nkind = \"spoon\"", "p.toml:3: kind: \"spoon\" is no event kind"),
         ("[[trigger]]\nkind = \"exit\"", "missing field `name`"),
         ("trigger = 1", "p.toml:1: trigger: "),
         (
             "[[trigger]]\nname = \"x\"\nkind = \"exit\"\n[[trigger]]\nname = \"x\"\nkind = \"fork\"",
-            "p.toml:4: trigger: there are two triggers of the name `x`",
+            "p.toml:4: two triggers have the name x",
         ),
     ] {
         let error = error(&line, text);

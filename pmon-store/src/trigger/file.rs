@@ -73,7 +73,7 @@ mod tests {
         let text =
             "max-use = '1G'\n[[trigger]]\nname = 'a'\nkind = 'exit'\n[[trigger]]\nname = 'b'\nsignal = 9\n";
         let names: Vec<_> =
-            parse_triggers(text).unwrap().iter().map(|trigger| trigger.name().to_owned()).collect();
+            parse_triggers(text).unwrap().iter().map(|trigger| trigger.name().to_string()).collect();
         assert_eq!(names, ["a", "b"]);
         assert!(parse_triggers("store = '/x'").unwrap().is_empty());
     }

@@ -11,11 +11,10 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::window::{MAX_COUNT, Rate};
+use crate::clip::ClipName;
 
 /// Maximum size of a compiled regular expression, in bytes.
 const MAX_REGEX: usize = 1 << 20;
-/// Maximum length of a name, in bytes.
-const MAX_NAME: usize = 64;
 /// Maximum number of values of a key.
 const MAX_VALUES: usize = 256;
 /// Maximum number of clips that a limit allows.
@@ -26,7 +25,7 @@ const SECOND: u64 = 1_000_000_000;
 ///
 /// | key | value | condition |
 /// | --- | --- | --- |
-/// | `name` | letters, digits, `.`, `_`, `-` | required; becomes part of the clip's name |
+/// | `name` | a [`ClipName`] | required; becomes part of the clip's name |
 /// | `kind` | kind, or list of kinds | the event is of this kind; a fork or an exit is that of a process |
 /// | `signal` | name or number, or list | the signal killed the process |
 /// | `exit_code` | number, or list | the process returned the code |
@@ -41,7 +40,7 @@ const SECOND: u64 = 1_000_000_000;
 /// | `limit` | number per time, such as `6/h` | maximum number of clips; `6/h` by default |
 #[derive(Clone, Debug)]
 pub struct Trigger {
-    pub(super) name: String,
+    pub(super) name: ClipName,
     pub(super) condition: EventCondition,
     pub(super) rate: Option<Rate>,
     pub(super) before: Duration,
@@ -50,8 +49,8 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Returns the name.
-    pub fn name(&self) -> &str {
+    /// Returns the name, which becomes a part of the names of its clips.
+    pub fn name(&self) -> &ClipName {
         &self.name
     }
 
@@ -198,17 +197,7 @@ macro_rules! parsed {
     };
 }
 
-parsed!(Name(String), |text| {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    match text {
-        "" => Err("the name of a trigger is empty".into()),
-        _ if text.len() > MAX_NAME => Err(format!("the name of a trigger is longer than {MAX_NAME} bytes")),
-        _ if text.starts_with('.') || !text.chars().all(is_plain) => {
-            Err(format!("{text:?} cannot be part of a file name; use letters, digits, '.', '_' and '-'"))
-        }
-        _ => Ok(text.to_owned()),
-    }
-});
+parsed!(Name(ClipName), ClipName::new);
 
 parsed!(Kind(EventKind), |text| {
     EventKind::from_name(text).filter(|kind| kind.what().is_some()).ok_or_else(|| {
@@ -391,7 +380,7 @@ mod tests {
             assert!(error.contains(reason), "{keys}: {error}");
             assert!(error.contains("line "), "{keys}: {error}");
         }
-        for name in ["", "a/b", "../x", "ü", &"x".repeat(65)] {
+        for name in ["", "a/b", "../x", "-x", "ü", &"x".repeat(65)] {
             let error =
                 toml::from_str::<File>(&format!("[[trigger]]\nname = {name:?}\nkind = 'exit'")).unwrap_err();
             assert_eq!(error.span().map(|span| span.start), Some(19), "{error}");

@@ -21,6 +21,7 @@ use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Tgid};
 
 use self::window::Window;
+use crate::clip::ClipName;
 use crate::model::{ProcessModel, ProcessRef};
 use crate::writer::RecordObserver;
 
@@ -33,8 +34,8 @@ const MAX_WAITING: usize = 64;
 /// A request for a clip by a trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerFired {
-    /// Name of the trigger, of letters, digits, `.`, `_` and `-`.
-    pub name: String,
+    /// Name of the trigger, which becomes a part of the clip's name.
+    pub name: ClipName,
     /// Time of the event.
     pub at: MonoNs,
     /// Time span before the event that the clip shall cover.
@@ -168,9 +169,9 @@ impl Triggers {
         self.shared.with(|state| {
             let before = std::mem::take(&mut state.counts);
             let counts = |active: &ActiveTrigger| {
-                let name = &active.trigger.name;
-                let known = before.iter().find(|counts| counts.name == *name).cloned();
-                known.unwrap_or_else(|| TriggerCounts { name: name.clone(), ..TriggerCounts::default() })
+                let name = active.trigger.name.as_str();
+                let known = before.iter().find(|counts| counts.name == name).cloned();
+                known.unwrap_or_else(|| TriggerCounts { name: name.into(), ..TriggerCounts::default() })
             };
             state.counts = self.active.iter().map(counts).collect();
         });

@@ -145,7 +145,7 @@ fn a_request_describes_the_trigger_and_the_process() {
     recording.exec(20, 50, b"nginx\0");
     recording.exit(30, (50, 50), 9, ended(9));
     let expected = TriggerFired {
-        name: "t".into(),
+        name: ClipName::new("t").unwrap(),
         at: MonoNs(30_000_000),
         before: Duration::from_secs(60),
         after: Duration::from_secs(5),
@@ -241,7 +241,7 @@ fn a_reload_replaces_triggers_and_keeps_the_use_of_limits() {
     recording.fork(20, 1, 60);
     recording.exit(30, (60, 60), 0, ended(0));
     let fired: Vec<_> = recording.requests.try_iter().map(|request| (request.name, request.at.0)).collect();
-    assert_eq!(fired, [("b".to_owned(), 30_000_000)], "the limit of a is used up");
+    assert_eq!(fired, [(ClipName::new("b").unwrap(), 30_000_000)], "the limit of a is used up");
     let counts = recording.handle.counts();
     assert_eq!((counts[1].fired, counts[1].suppressed), (1, 1));
     recording.handle.replace(Vec::new());

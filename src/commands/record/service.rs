@@ -217,8 +217,7 @@ impl StoreService<'_> {
         while let Ok(fired) = self.fired.try_recv() {
             display.print(fired_text(&fired));
             let TriggerFired { name, at, before, after, .. } = fired;
-            let request = ClipName::new(&name).map(|name| ClipRequest { name, at, before, after });
-            match request.and_then(|request| self.request_clip(request)) {
+            match self.request_clip(ClipRequest { name, at, before, after }) {
                 Ok(ticket) => self.state.pending.push_back(PendingClip { ticket, client: None }),
                 Err(error) => display.print(format_args!("no clip: {error}")),
             }
