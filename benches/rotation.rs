@@ -191,7 +191,7 @@ fn write(sink: &mut dyn Sink, records: &[Record<'_>], is_store: bool) -> u32 {
 fn store_in(directory: &Path) -> StoreWriter {
     let filesystem = Arc::new(Directory::new(directory));
     let options = StoreOptions::default();
-    StoreWriter::open(filesystem, header(), options, model()).expect("a store").0
+    StoreWriter::open(filesystem, header(), options, model(), Instant::now()).expect("a store").0
 }
 
 fn file_in(directory: &Path) -> CaptureFile {

@@ -92,7 +92,13 @@ fn record(
     let number = fs::read_dir(directory)?.count();
     let positions = if is_new { None } else { Some(positions(directory)?) };
     let (name, header) = (format!("{number:03}.pmon"), subscription.header(&[]));
-    let file = CaptureFile::create_in(Arc::new(Directory::new(directory)), &name, &header, SMALL_FILE)?;
+    let file = CaptureFile::create_in(
+        Arc::new(Directory::new(directory)),
+        &name,
+        &header,
+        SMALL_FILE,
+        Instant::now(),
+    )?;
     let sink = SegmentFile(file);
     let recording = match &positions {
         Some(positions) => Recording::resume(subscription, sink, options, positions)?,

@@ -172,7 +172,7 @@ impl CaptureFile {
     /// finished.
     ///
     /// Neither `NAME` nor `NAME.partial` may exist. The file and its name become durable with the
-    /// first sync, about a second later.
+    /// first sync, about a second after `now`.
     ///
     /// # Errors
     /// [`StoreError::Exists`] or [`StoreError::Unfinished`] if a name is taken, [`StoreError::Io`]
@@ -182,9 +182,10 @@ impl CaptureFile {
         name: &str,
         header: &Header,
         options: CaptureFileOptions,
+        now: Instant,
     ) -> Result<Self, StoreError> {
         let encoder = Encoder::new(header)?;
-        let regular = RegularFile::create_in(filesystem, name, &encoder, options)?;
+        let regular = RegularFile::create_in(filesystem, name, &encoder, options, now)?;
         Ok(Self { encoder, output: CaptureOutput::Regular(Box::new(regular)) })
     }
 
@@ -196,7 +197,7 @@ impl CaptureFile {
         parts: impl FnOnce(File) -> FileParts,
         operations: Box<dyn NameOperations>,
     ) -> Result<Self, StoreError> {
-        let encoder = Encoder::new(header)?;
+        let (encoder, now) = (Encoder::new(header)?, Instant::now());
         let output = match target {
             CaptureTarget::Stdout => {
                 let path = Path::new("standard output");
@@ -213,11 +214,11 @@ impl CaptureFile {
                     CaptureOutput::Stream(StreamOutput::new(file, path, &encoder)?, Some(path.clone()))
                 }
                 None => CaptureOutput::Regular(Box::new(RegularFile::create(
-                    path, &encoder, force, parts, operations,
+                    path, &encoder, force, parts, operations, now,
                 )?)),
             },
             CaptureTarget::NewFile(path) => CaptureOutput::Regular(Box::new(RegularFile::create(
-                path, &encoder, false, parts, operations,
+                path, &encoder, false, parts, operations, now,
             )?)),
         };
         Ok(Self { encoder, output })

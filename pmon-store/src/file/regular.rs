@@ -107,6 +107,7 @@ impl RegularFile {
         force: bool,
         parts: impl FnOnce(File) -> FileParts,
         operations: Box<dyn super::names::NameOperations>,
+        now: Instant,
     ) -> Result<Self, StoreError> {
         let (mut names, file) = ClaimedNames::new(path, force, operations)?;
         // Also syncs the file's mode and owner.
@@ -121,7 +122,7 @@ impl RegularFile {
                 SyncThread::new(Box::new(move || disk.sync()))
             });
         match begun {
-            Ok(thread) => Ok(Self::new(disk, Box::new(names), options, Box::new(thread), encoder)),
+            Ok(thread) => Ok(Self::new(disk, Box::new(names), options, Box::new(thread), encoder, now)),
             Err(source) => {
                 let path = names.current().to_owned();
                 // The original error is reported. An error here would hide it.
@@ -138,6 +139,7 @@ impl RegularFile {
         name: &str,
         encoder: &Encoder,
         options: CaptureFileOptions,
+        now: Instant,
     ) -> Result<Self, StoreError> {
         let (mut names, disk) = SegmentNames::create(filesystem.clone(), name)?;
         let begun = write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error).and_then(|()| {
@@ -154,8 +156,8 @@ impl RegularFile {
         });
         match begun {
             Ok(runner) => {
-                let mut this = Self::new(disk, Box::new(names), options, runner, encoder);
-                this.dirty_since = Some(this.now);
+                let mut this = Self::new(disk, Box::new(names), options, runner, encoder, now);
+                this.dirty_since = Some(now);
                 Ok(this)
             }
             Err(source) => {
@@ -173,18 +175,19 @@ impl RegularFile {
         options: CaptureFileOptions,
         runner: Box<dyn SyncRunner>,
         encoder: &Encoder,
+        now: Instant,
     ) -> Self {
         Self {
             disk,
             names,
             options,
-            syncer: Syncer::new(runner),
+            syncer: Syncer::new(runner, now),
             sealed_end: encoder.header().len() as u64,
             journal: None,
             truncation: TruncationState::AwaitSeal,
             holds_all: true,
             no_journal_until: None,
-            now: Instant::now(),
+            now,
             received_at: None,
             fresh_since: None,
             unsealed_since: None,
@@ -209,7 +212,7 @@ impl RegularFile {
     /// Records that the encoder has received a record.
     pub(super) fn note_record(&mut self) {
         if self.fresh_since.is_none() {
-            let now = self.received_at.unwrap_or_else(Instant::now);
+            let now = self.received_at.unwrap_or(self.now);
             self.fresh_since = Some(now);
             self.unsealed_since.get_or_insert(now);
         }
@@ -393,7 +396,7 @@ impl RegularFile {
             self.truncation = TruncationState::AwaitSync;
         }
         self.dirty_since = None;
-        self.syncer.begin();
+        self.syncer.begin(self.now);
         Ok(())
     }
 
@@ -417,7 +420,7 @@ impl RegularFile {
     /// Syncs everything written so far, and waits for the result.
     fn sync(&mut self) -> Result<(), SinkError> {
         let synced = self.syncer.wait().and_then(|()| {
-            self.syncer.begin();
+            self.syncer.begin(self.now);
             self.syncer.wait()
         });
         synced.map_err(|error| self.unsynced(error))?;
@@ -430,7 +433,7 @@ impl RegularFile {
     }
 
     fn unsynced(&self, source: io::Error) -> SinkError {
-        let unsafe_for = self.syncer.safe_until.elapsed();
+        let unsafe_for = self.now.saturating_duration_since(self.syncer.safe_until);
         SinkError::Unsynced { partial: self.names.current().into(), unsafe_for, source }
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Syncer {
 
 impl Syncer {
     /// Returns the syncs that `runner` performs.
-    pub(super) fn new(runner: Box<dyn SyncRunner>) -> Self {
-        Self { runner, began: None, safe_until: Instant::now(), failed: None }
+    pub(super) fn new(runner: Box<dyn SyncRunner>, now: Instant) -> Self {
+        Self { runner, began: None, safe_until: now, failed: None }
     }
 
     /// Whether a sync is running.
@@ -30,9 +30,9 @@ impl Syncer {
     }
 
     /// Begins a sync of everything written so far. No sync may be running.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, now: Instant) {
         self.runner.begin();
-        self.began = Some(Instant::now());
+        self.began = Some(now);
     }
 
     /// Returns `true` once for each sync that has succeeded since the last call.

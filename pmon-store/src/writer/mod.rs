@@ -90,10 +90,10 @@ pub struct StoreWriter {
     scope: Option<ScopeInfo>,
     /// The end of the recording, if it could not be written yet.
     unwritten_end: Option<End>,
-    /// Time of the last tick.
-    now: Option<Instant>,
+    /// Time of the last tick, or of the start.
+    now: Instant,
     /// A reading of the clocks, and the time of the tick before it.
-    clock: (ClockAnchor, Option<Instant>),
+    clock: (ClockAnchor, Instant),
     retry_at: Option<Instant>,
     check_at: Option<Instant>,
     /// Events lost to the storage in segments that have begun since.
@@ -111,10 +111,11 @@ impl StoreWriter {
         template: Header,
         options: StoreOptions,
         model: ProcessModel,
+        now: Instant,
     ) -> Result<(Self, StoreHandle, Recovered), OpenStoreError> {
         let store = LockedStore::open(filesystem, &template.meta.host)?;
         let recovered = store.recovered().clone();
-        let (writer, handle) = Self::begin(store, template, options, model)?;
+        let (writer, handle) = Self::begin(store, template, options, model, now)?;
         Ok((writer, handle, recovered))
     }
 
@@ -123,7 +124,7 @@ impl StoreWriter {
     /// `template` is the header of the first segment, except for its UUID. If
     /// `template.meta.segment` is missing, the reason is [`SegmentReason::Start`]; if
     /// `template.meta.previous` is missing, it is the last segment of the store. `model` must hold
-    /// the processes as of the start.
+    /// the processes as of the start, and `now` is its time.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -132,6 +133,7 @@ impl StoreWriter {
         mut template: Header,
         options: StoreOptions,
         model: ProcessModel,
+        now: Instant,
     ) -> Result<(Self, StoreHandle), OpenStoreError> {
         let LockedStore { filesystem, lock, recovered } = store;
         let limits = limits(&options);
@@ -172,8 +174,8 @@ impl StoreWriter {
             next_reason: reason,
             scope: None,
             unwritten_end: None,
-            now: None,
-            clock: (start, None),
+            now,
+            clock: (start, now),
             retry_at: None,
             check_at: None,
             lost_to_storage: 0,
@@ -213,7 +215,7 @@ impl StoreWriter {
             }
             Err(error) => {
                 self.last_error = Some(error);
-                self.retry_at = self.now.map(|now| now + RETRY);
+                self.retry_at = Some(self.now + RETRY);
             }
         }
     }
@@ -221,7 +223,7 @@ impl StoreWriter {
     /// Begins a segment after a failure, at the last positions that readers find.
     fn resume(&mut self) {
         if self.lock.as_ref().is_none_or(|lock| !lock.is_held()) && !self.lock_again() {
-            self.retry_at = self.now.map(|now| now + RETRY);
+            self.retry_at = Some(self.now + RETRY);
             return;
         }
         let (reason, positions) = match self.next_reason {
@@ -305,7 +307,7 @@ impl StoreWriter {
             let name =
                 SegmentName::unused(&header.meta.host, header.meta.start.real_ns, is_taken).to_string();
             attempts += 1;
-            match CaptureFile::create_in(self.filesystem.clone(), &name, header, options) {
+            match CaptureFile::create_in(self.filesystem.clone(), &name, header, options, self.now) {
                 Ok(file) => return Ok((file, name)),
                 Err(StoreError::Exists { .. } | StoreError::Unfinished { .. }) if attempts < MAX_NAMES => {}
                 Err(error) => return Err(error.to_string()),
@@ -402,19 +404,20 @@ impl StoreWriter {
         let Some(mut segment) = self.current.take() else { return };
         if segment.is_written {
             self.previous = Some(segment.uuid);
-            let age = segment.since.zip(self.now).map(|(since, now)| now.saturating_duration_since(since));
+            let age = self.now.saturating_duration_since(segment.since);
             self.finish_segment(segment, SegmentEnd::Damaged);
             // A disk that fails at once again must not get a segment at each tick.
-            match age.is_some_and(|age| age < RETRY) {
-                true => self.retry_at = self.now.map(|now| now + RETRY),
-                false => self.resume(),
+            if age < RETRY {
+                self.retry_at = Some(self.now + RETRY);
+            } else {
+                self.resume();
             }
         } else {
             // A file that stays is salvaged or removed at the next start.
             let _ = segment.file.discard();
             self.shared.lock().ended += 1;
             self.shared.notify();
-            self.retry_at = self.now.map(|now| now + RETRY);
+            self.retry_at = Some(self.now + RETRY);
         }
     }
 
@@ -464,10 +467,7 @@ impl StoreWriter {
     /// Returns the clocks at the last tick.
     fn clock_now(&self) -> ClockAnchor {
         let (clock, at) = self.clock;
-        let elapsed = match (at, self.now) {
-            (Some(at), Some(now)) => now.saturating_duration_since(at).as_nanos() as u64,
-            _ => 0,
-        };
+        let elapsed = self.now.saturating_duration_since(at).as_nanos() as u64;
         self.clock_at(MonoNs(clock.mono.0.saturating_add(elapsed)))
     }
 
@@ -540,8 +540,7 @@ impl Sink for StoreWriter {
     }
 
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
-        self.now = Some(now);
-        self.clock.1.get_or_insert(now);
+        self.now = self.now.max(now);
         self.options = self.shared.lock().options;
         self.filesystem.set_limits(limits(&self.options));
         self.filesystem.enforce(self.clock_now());
@@ -552,7 +551,6 @@ impl Sink for StoreWriter {
         }
         let mut due = now + if self.options.keep_free.is_some() { FREE_SPACE_TICK } else { TICK };
         if let Some(segment) = &mut self.current {
-            segment.since.get_or_insert(now);
             let ticked = segment.file.tick(now);
             due = ticked.as_ref().ok().copied().flatten().map_or(due, |at| at.min(due));
             self.check(ticked.map(drop))?;
@@ -577,7 +575,7 @@ impl Sink for StoreWriter {
             return None;
         }
         let segment = self.current.as_ref()?;
-        let age = segment.since.zip(self.now).map(|(since, now)| now.saturating_duration_since(since));
+        let age = self.now.saturating_duration_since(segment.since);
         if self.shared.lock().rotation {
             Some(SegmentReason::Request)
         } else if segment.file.bytes()
@@ -585,7 +583,7 @@ impl Sink for StoreWriter {
         {
             Some(SegmentReason::Size)
         } else {
-            age.is_some_and(|age| age >= self.options.rotate_every).then_some(SegmentReason::Age)
+            (age >= self.options.rotate_every).then_some(SegmentReason::Age)
         }
     }
 

@@ -18,8 +18,8 @@ pub(super) struct OpenSegment {
     pub(super) uuid: [u8; 16],
     pub(super) previous: Option<[u8; 16]>,
     pub(super) start: ClockAnchor,
-    /// Time of the first tick.
-    pub(super) since: Option<Instant>,
+    /// Time at which the segment began.
+    pub(super) since: Instant,
     /// Whether the segment has records.
     pub(super) has_records: bool,
     /// Size of the file with the opening, in bytes.

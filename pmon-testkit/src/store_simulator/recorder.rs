@@ -59,8 +59,7 @@ impl World {
             machine,
             expected: Arc::new(Mutex::new(expected)),
             random: Rand32::new(seed ^ 0x776f_726c),
-            // Later than any real time during the run.
-            origin: Instant::now() + Duration::from_secs(86_400),
+            origin: Instant::now(),
             queue: VecDeque::new(),
             is_listening: false,
             drops: 0,
@@ -243,7 +242,7 @@ impl StoreRecorder {
         let processes = world.machine.processes.len() as u32;
         let (started, ended, reason) = (start.mono, start.mono, SnapshotReason::Start);
         model.apply(&Record::Snapshot(Snapshot { started, ended, processes, reason, atomic: true }));
-        let (writer, handle) = StoreWriter::begin(store, template, options, model)?;
+        let (writer, handle) = StoreWriter::begin(store, template, options, model, world.now())?;
         let positions = known.into_iter().map(|position| (position.cpu, position)).collect();
         let totals = SegmentTotals { drops: world.drops, ..SegmentTotals::default() };
         let (awaited, ending, divisions) = (Vec::new(), None, 0);

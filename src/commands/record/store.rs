@@ -111,7 +111,7 @@ impl StoreRecorder<'_> {
             ));
         }
         let (mut writer, handle) =
-            StoreWriter::begin(store, header.clone(), store_options(&args.store), model)?;
+            StoreWriter::begin(store, header.clone(), store_options(&args.store), model, Instant::now())?;
         let (observer, triggers, fired) = Triggers::new(config.triggers().to_vec(), header.meta.recorder());
         writer.set_observer(Box::new(observer));
         handover::write_recorder(directory, descriptors.as_ref());

@@ -77,9 +77,10 @@ impl TestRecorder {
     }
 
     fn on(fs: SimulatedFilesystem, options: StoreOptions) -> Self {
-        let (writer, handle, _) =
-            StoreWriter::open(Arc::new(fs.clone()), template(), options, model()).unwrap();
         let (base, now) = (Instant::now(), fs.now());
+        let filesystem = Arc::new(fs.clone());
+        let (writer, handle, _) =
+            StoreWriter::open(filesystem, template(), options, model(), base + now).unwrap();
         let next = [100, u32::MAX - 50];
         let totals = End::default();
         Self { fs, writer, handle, base, now, next, times: [0; CPUS], totals, real_offset: 0, seed: 1 }

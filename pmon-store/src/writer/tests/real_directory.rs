@@ -35,7 +35,8 @@ fn samples_of_a_real_directory_never_exceed_the_limit() {
     let store = Arc::new(Directory::new(directory.path().join("store")));
     let max_use = 1 << 20;
     let options = StoreOptions { max_use: Some(max_use), ..StoreOptions::default() };
-    let (mut writer, handle, _) = StoreWriter::open(store.clone(), template(), options, model()).unwrap();
+    let (mut writer, handle, _) =
+        StoreWriter::open(store.clone(), template(), options, model(), Instant::now()).unwrap();
     let (is_done, most) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -98,7 +98,8 @@ fn late_details_and_the_end_belong_to_the_ending_segment() {
 #[test]
 fn a_second_recorder_is_refused() {
     let recorder = TestRecorder::new(small());
-    let second = StoreWriter::open(Arc::new(recorder.fs.clone()), template(), small(), model());
+    let second =
+        StoreWriter::open(Arc::new(recorder.fs.clone()), template(), small(), model(), recorder.base);
     assert!(matches!(second.err(), Some(OpenStoreError::Busy { .. })));
 }
 
@@ -111,7 +112,7 @@ fn the_next_recorder_continues_the_chain_of_segments() {
     let last = store.recovered().last.clone().unwrap();
     assert!(last.ended_cleanly && store.recovered().salvaged.is_empty());
     assert_eq!(last.positions.cpus[0].next, Seq(125));
-    let (mut writer, _) = StoreWriter::begin(store, template(), small(), model()).unwrap();
+    let (mut writer, _) = StoreWriter::begin(store, template(), small(), model(), Instant::now()).unwrap();
     writer.finish().unwrap();
     let listing = StoreListing::read(&fs).unwrap();
     assert_eq!(listing.segments.last().unwrap().header.meta.previous, Some(last.header.uuid));
