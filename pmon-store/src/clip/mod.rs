@@ -12,5 +12,5 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use request::{Clip, ClipError, ClipName, ClipRequest};
+pub use request::{Clip, ClipError, ClipName, ClipRequest, MAX_AFTER};
 pub use service::{ClipConfig, ClipHandle, ClipService, ClipStore, ClipTicket, read_clock};

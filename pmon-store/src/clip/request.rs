@@ -10,6 +10,8 @@ use thiserror::Error;
 
 /// Maximum length of a clip's name in bytes.
 const MAX_NAME: usize = 64;
+/// Maximum time from the requested moment to the end of its clip.
+pub const MAX_AFTER: Duration = Duration::from_secs(3600);
 
 /// The name that a request gives to its clip: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, of
 /// which the first is a letter or a digit.

@@ -1,6 +1,7 @@
 //! The thread that makes clips.
 
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{Builder, JoinHandle};
@@ -157,7 +158,7 @@ impl Drop for ClipService {
 fn run(config: &ClipConfig, requests: &Receiver<Message>) {
     remove_unfinished(&*config.output);
     let mut queue = ClipQueue::default();
-    loop {
+    'requests: loop {
         let now = (config.clock)();
         let wait = queue.next_due().map_or(MAX_WAIT, |due| until(now.mono, due).min(MAX_WAIT));
         match requests.recv_timeout(wait) {
@@ -165,9 +166,20 @@ fn run(config: &ClipConfig, requests: &Receiver<Message>) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        let is_due = |queue: &mut ClipQueue| queue.take_due((config.clock)().mono);
-        while let Some(clip) = is_due(&mut queue) {
-            config.store.rotate(ROTATION_TIMEOUT);
+        // Requests that have arrived meanwhile can extend a clip that is due.
+        while let Ok(message) = requests.try_recv() {
+            match message {
+                Message::Request(request, reply) => queue.add(&request, reply),
+                Message::Finish => break 'requests,
+            }
+        }
+        let now = (config.clock)().mono;
+        let due: Vec<_> = iter::from_fn(|| queue.take_due(now)).collect();
+        if due.is_empty() {
+            continue;
+        }
+        config.store.rotate(ROTATION_TIMEOUT);
+        for clip in due {
             let made = make(config, &clip, (config.clock)());
             clip.answer(&made);
         }

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use pmon_analysis::{Verdict, Verifier};
@@ -29,6 +30,8 @@ fn clock() -> ClockAnchor {
 struct Store {
     filesystem: Arc<MemoryFilesystem>,
     next: Mutex<Vec<Vec<u8>>>,
+    /// The first rotation waits until the other end is dropped.
+    gate: Mutex<Option<Receiver<()>>>,
 }
 
 impl ClipStore for Store {
@@ -37,6 +40,8 @@ impl ClipStore for Store {
     }
 
     fn rotate(&self, _timeout: Duration) {
+        let gate = self.gate.lock().unwrap().take();
+        gate.into_iter().for_each(|gate| assert!(gate.recv().is_err()));
         for capture in self.next.lock().unwrap().drain(..) {
             add(&*self.filesystem, &capture);
         }
@@ -55,11 +60,19 @@ fn add(filesystem: &dyn Filesystem, capture: &[u8]) {
 }
 
 fn start(recording: &SimulatedRecording, output: Arc<MemoryFilesystem>) -> ClipService {
+    start_gated(recording, output, None)
+}
+
+fn start_gated(
+    recording: &SimulatedRecording,
+    output: Arc<MemoryFilesystem>,
+    gate: Option<Receiver<()>>,
+) -> ClipService {
     NOW.store(recording.end + 1, Ordering::Release);
     let filesystem = Arc::new(MemoryFilesystem::new(1 << 30));
     let (last, ended) = recording.captures.split_last().unwrap();
     ended.iter().for_each(|capture| add(&*filesystem, capture));
-    let store = Arc::new(Store { filesystem, next: Mutex::new(vec![last.clone()]) });
+    let store = Arc::new(Store { filesystem, next: Mutex::new(vec![last.clone()]), gate: Mutex::new(gate) });
     ClipService::start(ClipConfig { store, output, host: "web".into(), tool: "pmon test".into(), clock })
         .unwrap()
 }
@@ -150,6 +163,23 @@ fn requests_wait_for_their_end_and_merge() {
     assert!(one.path.to_str().unwrap().ends_with("-one+two.clip.pmon"), "{:?}", one.path);
     let names: Vec<_> = output.list().unwrap().into_iter().map(|entry| entry.name).collect();
     assert_eq!(names.len(), 1, "{names:?}");
+    service.finish();
+}
+
+#[test]
+fn requests_that_are_over_when_they_are_received_merge() {
+    let _clock = CLOCK.lock();
+    let recording = recording();
+    let output = Arc::new(MemoryFilesystem::new(1 << 30));
+    let (close, gate) = mpsc::channel();
+    let service = start_gated(&recording, output.clone(), Some(gate));
+    let (middle, start) = (recording.start + (recording.end - recording.start) / 2, recording.start);
+    let first = service.handle().request(request("first", start + 1, 1, 1));
+    // While the service is busy, two triggers fire at the same time.
+    let [one, two] = ["one", "two"].map(|name| service.handle().request(request(name, middle, 1000, 1000)));
+    drop(close);
+    wait(&first).unwrap();
+    assert_eq!(wait(&one).unwrap(), wait(&two).unwrap());
     service.finish();
 }
 

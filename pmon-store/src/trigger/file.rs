@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::Trigger;
 
@@ -52,11 +53,16 @@ pub fn parse_triggers(text: &str) -> Result<Vec<Trigger>, TriggerError> {
     Ok(file.trigger.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// Returns the key to whose value a position belongs, if both are in one line.
-fn key_of(text: &str, at: usize) -> Option<&str> {
-    let before = text.get(..at)?;
-    let line = &before[before.rfind('\n').map_or(0, |end| end + 1)..];
-    line.split_once('=').map(|(key, _)| key.trim())
+/// Returns the key of a trigger whose value has a position.
+fn key_of(text: &str, at: usize) -> Option<String> {
+    let table = DeTable::parse(text).ok()?.into_inner();
+    let DeValue::Array(triggers) = table.get("trigger")?.get_ref() else { return None };
+    let keys = triggers.iter().filter_map(|trigger| match trigger.get_ref() {
+        DeValue::Table(keys) => Some(keys),
+        _ => None,
+    });
+    let found = keys.flatten().find(|(_, value)| value.span().contains(&at));
+    found.map(|(key, _)| key.get_ref().to_string())
 }
 
 #[cfg(test)]
@@ -83,6 +89,8 @@ mod tests {
         let first = "[[trigger]]\nname = 'a'\n";
         let (line, message) = error(&format!("{first}signal = 'SIGFOO'\n"));
         assert_eq!((line, &message[..28]), (3, "signal: \"SIGFOO\" is no signal"[..28].into()));
+        let (line, message) = error(&format!("{first}kind = [\n  'exit',\n  'a=b',\n]\n"));
+        assert!(line == 3 && message.starts_with("kind: \"a=b\" is no event kind"), "{line} {message}");
         let (line, message) = error(&format!("{first}kind = 'exit'\nrun = 'x'\n"));
         assert!(line == 4 && message.contains("unknown field `run`"), "{line} {message}");
         let twice = format!("{first}kind = 'exit'\n{first}kind = 'exit'\n");

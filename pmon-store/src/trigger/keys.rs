@@ -11,7 +11,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::window::{MAX_COUNT, Rate};
-use crate::clip::ClipName;
+use crate::clip::{ClipName, MAX_AFTER};
 
 /// Maximum size of a compiled regular expression, in bytes.
 const MAX_REGEX: usize = 1 << 20;
@@ -88,7 +88,7 @@ struct Keys {
     count: Option<Count>,
     within: Option<Span>,
     before: Option<Span>,
-    after: Option<Span>,
+    after: Option<After>,
     limit: Option<Limit>,
 }
 
@@ -127,7 +127,7 @@ impl Trigger {
             condition,
             rate,
             before: span(keys.before, 30 * SECOND),
-            after: span(keys.after, 10 * SECOND),
+            after: span(keys.after.map(|after| after.0), 10 * SECOND),
             limit: keys.limit.map_or(Rate { count: 6, within_ns: 3600 * SECOND }, |limit| limit.0),
         })
     }
@@ -200,14 +200,21 @@ macro_rules! parsed {
 parsed!(Name(ClipName), ClipName::new);
 
 parsed!(Kind(EventKind), |text| {
-    EventKind::from_name(text).filter(|kind| kind.what().is_some()).ok_or_else(|| {
+    // Acknowledgements are of no process, and match no trigger.
+    let is_allowed = |kind: &EventKind| kind.what().is_some() && *kind != EventKind::Ack;
+    EventKind::from_name(text).filter(is_allowed).ok_or_else(|| {
         let names: Vec<_> =
-            EventKind::ALL.iter().filter(|kind| kind.what().is_some()).map(|kind| kind.name()).collect();
+            EventKind::ALL.iter().filter(|kind| is_allowed(kind)).map(|kind| kind.name()).collect();
         format!("{text:?} is no event kind; use one of {}", names.join(", "))
     })
 });
 
 parsed!(Span(u64), parse_duration);
+
+parsed!(After(Span), |text| match parse_duration(text)? {
+    ns if u128::from(ns) <= MAX_AFTER.as_nanos() => Ok(Span(ns)),
+    _ => Err(format!("{text:?} is too long; a clip ends at most 1h after its event")),
+});
 
 parsed!(Pattern(Glob), |text| Glob::new(text).map_err(|error| error.to_string()));
 
@@ -354,6 +361,7 @@ mod tests {
         for (keys, reason) in [
             ("", "matches every event"),
             ("kind = 'exot'", "\"exot\" is no event kind; use one of"),
+            ("kind = 'ack'", "\"ack\" is no event kind; use one of fork"),
             ("kind = []", "the list is empty"),
             ("kind = 'exec'\nsignal = 'SEGV'", "match only exits"),
             ("signal = 'SIGFOO'", "\"SIGFOO\" is no signal"),
@@ -374,6 +382,7 @@ mod tests {
             ("kind = 'fork'\nlimit = '6'", "\"6\" is no limit"),
             ("kind = 'fork'\nlimit = '0/h'", "is no limit"),
             ("kind = 'fork'\nrun = 'rm'", "unknown field `run`"),
+            ("kind = 'fork'\nafter = '61m'", "at most 1h after its event"),
             ("kind = 'fork'\nbefore = 30", "invalid type: integer `30`, expected a string"),
         ] {
             let error = parse(keys).unwrap_err();

@@ -75,7 +75,6 @@ pub struct TriggerCounts {
 }
 
 /// Matches the records of a store on its writer thread.
-#[derive(Debug)]
 pub struct Triggers {
     active: Vec<ActiveTrigger>,
     /// Kinds that any trigger can match: see [`EventCondition::kind_mask`].
@@ -84,6 +83,8 @@ pub struct Triggers {
     version: u64,
     shared: Arc<Shared>,
     requests: SyncSender<TriggerFired>,
+    /// Called after each request.
+    notify: Box<dyn Fn() + Send>,
     /// Process ID of the recorder, whose self-generated events fire no trigger.
     recorder: Option<Tgid>,
 }
@@ -141,15 +142,19 @@ impl TriggersHandle {
 
 impl Triggers {
     /// Creates an observer with these triggers, its handle, and the receiver of the requests.
-    /// `recorder` is the process ID of the recorder.
+    /// `recorder` is the process ID of the recorder. The observer calls `notify` after each
+    /// request, on the writer thread.
     pub fn new(
         triggers: Vec<Trigger>,
         recorder: Option<Tgid>,
+        notify: impl Fn() + Send + 'static,
     ) -> (Self, TriggersHandle, Receiver<TriggerFired>) {
         let (requests, receiver) = sync_channel(MAX_WAITING);
         let shared = Arc::new(Shared::default());
         let handle = TriggersHandle { shared: Arc::clone(&shared) };
-        let mut observer = Self { active: Vec::new(), mask: 0, version: 0, shared, requests, recorder };
+        let notify = Box::new(notify);
+        let mut observer =
+            Self { active: Vec::new(), mask: 0, version: 0, shared, requests, notify, recorder };
         observer.activate(triggers);
         (observer, handle, receiver)
     }
@@ -270,6 +275,9 @@ impl Triggers {
                 process: Some(summary(&view.process)),
             });
             let is_sent = request.map(|request| self.requests.try_send(request).is_ok());
+            if is_sent == Some(true) {
+                (self.notify)();
+            }
             self.shared.with(|state| {
                 let Some(counts) = state.counts.get_mut(index) else { return };
                 match is_sent {

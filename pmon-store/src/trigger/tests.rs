@@ -31,7 +31,7 @@ fn with(keys: &str) -> Vec<Trigger> {
 impl Recording {
     fn new(active: Vec<Trigger>) -> Self {
         let model = ProcessModel::new(ByteOrder::Little, 100, ClockAnchor::default());
-        let (triggers, handle, requests) = Triggers::new(active, Some(RECORDER));
+        let (triggers, handle, requests) = Triggers::new(active, Some(RECORDER), || ());
         Self { model, triggers, handle, requests }
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use pmon_record::{Counters, WakeReason, monotonic_now};
-use pmon_store::clip::{Clip, ClipError, ClipHandle, ClipName, ClipRequest, ClipTicket};
+use pmon_store::clip::{Clip, ClipError, ClipHandle, ClipName, ClipRequest, ClipTicket, MAX_AFTER};
 use pmon_store::control::{
     ErrorCode, IncomingRequest, Limits, LostEvents, Reply, ReplyHandle, Request, RotateReply, SnapshotReply,
     SnapshotRequest, Status, TriggerStatus, UpgradeReply,
@@ -34,8 +34,6 @@ const DEFAULT_AFTER: Duration = Duration::from_secs(10);
 const DEFAULT_NAME: &str = "snapshot";
 /// Maximum number of requested clips at a time.
 const MAX_PENDING: usize = 256;
-/// Maximum length of a clip after its request.
-const MAX_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the recorder states about itself.
 pub(super) struct RecorderFacts {

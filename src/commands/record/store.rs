@@ -112,7 +112,9 @@ impl StoreRecorder<'_> {
         }
         let (mut writer, handle) =
             StoreWriter::begin(store, header.clone(), store_options(&args.store), model, Instant::now())?;
-        let (observer, triggers, fired) = Triggers::new(config.triggers().to_vec(), header.meta.recorder());
+        let wake = signals.wake();
+        let (observer, triggers, fired) =
+            Triggers::new(config.triggers().to_vec(), header.meta.recorder(), move || wake.wake());
         writer.set_observer(Box::new(observer));
         handover::write_recorder(directory, descriptors.as_ref());
         let began = Instant::now();
