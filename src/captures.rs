@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pmon_core::capture::OpenError;
-use pmon_store::{CaptureBytes, Directory, Filesystem as _, ListError, SegmentList, SegmentReader};
+use pmon_store::{CaptureBytes, Directory, ListError, SegmentList, SegmentReader};
 
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{CaptureInput, CaptureRecording, is_stdio, shown};
@@ -46,7 +46,7 @@ impl Captures {
                 format_args!("--host selects among several captures; {name} is one"),
             ));
         }
-        Ok(Self { name, source: CaptureSource::One(file.clone()), recorder: None })
+        Ok(Self { name, source: CaptureSource::One(file.clone()), recorder: recorder_of(file) })
     }
 
     fn of_store(path: &Path, host: Option<&str>) -> Result<Self, Failure> {
@@ -55,9 +55,8 @@ impl Captures {
         let list = SegmentList::of_store(store.clone(), host);
         let code = code_of(list.as_ref().err());
         let list = list.or_fail(code, format_args!("cannot read {name}"))?;
-        let is_running = |&pid: &u32| Path::new("/proc").join(pid.to_string()).exists();
         let is_partial = list.entries().last().is_some_and(|last| last.is_partial);
-        let recorder = store.lock_owner().filter(is_running).filter(|_| is_partial);
+        let recorder = store.recorder().filter(|_| is_partial);
         Ok(Self { name, source: CaptureSource::Several(list), recorder })
     }
 
@@ -83,7 +82,8 @@ impl Captures {
         let list = SegmentList::of_files(files, host);
         let code = code_of(list.as_ref().err());
         let list = list.or_fail(code, format_args!("cannot read {name}"))?;
-        Ok(Self { name, source: CaptureSource::Several(list), recorder: None })
+        let recorder = list.entries().last().and_then(|last| recorder_of(&last.path()));
+        Ok(Self { name, source: CaptureSource::Several(list), recorder })
     }
 
     /// Returns the name of the recording for messages.
@@ -113,7 +113,11 @@ impl Captures {
     pub(crate) fn open(&self) -> Result<CaptureInput, Failure> {
         let name = self.name.clone();
         match &self.source {
-            CaptureSource::One(path) => open_one(name, path),
+            CaptureSource::One(path) => {
+                let mut input = open_one(name, path)?;
+                input.is_recorded_by = self.recorder;
+                Ok(input)
+            }
             CaptureSource::Several(list) => {
                 let mut list = list.clone();
                 list.order();
@@ -128,6 +132,14 @@ impl Captures {
             }
         }
     }
+}
+
+/// Returns the process that is writing a file of a store.
+fn recorder_of(file: &Path) -> Option<u32> {
+    let is_partial = file.extension().is_some_and(|extension| extension == "partial");
+    let directory = file.parent().filter(|_| is_partial)?;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    Directory::new(directory).recorder()
 }
 
 fn open_one(name: String, path: &Path) -> Result<CaptureInput, Failure> {

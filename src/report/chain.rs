@@ -159,6 +159,9 @@ fn finding(finding: &Finding) -> String {
                 events.map(|events| format!(", with {}", counted(events, "event"))).unwrap_or_default();
             format!("segments are missing between {} and {}{events}", name(after), name(before))
         }
+        Finding::Duplicate { name: file, same_as } if file == same_as => {
+            format!("{} is given twice; it is read once", name(file))
+        }
         Finding::Duplicate { name: file, same_as } => {
             format!("{} is the same capture as {}; it is read once", name(file), name(same_as))
         }
@@ -169,13 +172,17 @@ fn finding(finding: &Finding) -> String {
         Finding::Unclean { name: file, unwritten } => {
             let events = match unwritten {
                 Some(0) => "no event is missing after it".to_owned(),
-                Some(events) => format!("{} after it were not written", counted(*events, "event")),
-                None => "its last events may not be written".to_owned(),
+                Some(events) => format!("{} missing", counted(*events, "event")),
+                None => "its last events may be missing".to_owned(),
             };
-            format!("the recorder of {} did not end it; {events}", name(file))
+            format!("{} has no end: its recorder was killed, or it is truncated; {events}", name(file))
         }
         Finding::Absent { after, before, events } => {
             format!("{} missing between {} and {}", counted(*events, "event"), name(after), name(before))
+        }
+        Finding::Overlap { after, before } => {
+            let (after, before) = (name(after), name(before));
+            format!("{before} begins before {after} ends: two recorders ran; read their captures separately")
         }
         Finding::Unreadable { name: file, why } => format!("{} cannot be read: {}", name(file), name(why)),
     }
@@ -213,6 +220,9 @@ fn finding_json(found: &Finding) -> Value {
         }
         Finding::Absent { after, before, events } => {
             json!({ "kind": "absent", "after": after, "before": before, "events": events })
+        }
+        Finding::Overlap { after, before } => {
+            json!({ "kind": "overlap", "after": after, "before": before })
         }
         Finding::Unreadable { name, why } => json!({ "kind": "unreadable", "name": name, "why": why }),
     };

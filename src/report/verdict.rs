@@ -199,6 +199,16 @@ impl Completeness {
         if report.missing > 0 {
             all.push(format!("{} missing of which no loss tells", counted(report.missing, "event")));
         }
+        let found = |is_kind: fn(&Finding) -> bool| {
+            self.chain.findings.iter().filter(|&finding| is_kind(finding)).count() as u64
+        };
+        let unreadable = found(|finding| matches!(finding, Finding::Unreadable { .. }));
+        if unreadable > 0 {
+            all.push(format!("{} unreadable", counted(unreadable, "capture")));
+        }
+        if found(|finding| matches!(finding, Finding::Overlap { .. })) > 0 {
+            all.push("captures of two recorders overlap".into());
+        }
         if all.is_empty() {
             all.push(counted(report.problem_count, "contradiction"));
         }

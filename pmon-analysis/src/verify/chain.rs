@@ -2,7 +2,9 @@
 //! events.
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{Damage, Header, Record, SegmentReason, Unobserved, UnobservedReason};
+use pmon_core::capture::{
+    Damage, Header, Record, RecordedDatagram, SegmentReason, Unobserved, UnobservedReason,
+};
 use pmon_core::wire::ByteOrder;
 
 use super::{Problem, Verifier, VerifyReport};
@@ -86,6 +88,14 @@ pub enum Finding {
         /// Number of the events.
         events: u64,
     },
+    /// A capture begins before the one before it ends, and does not continue it: they are of two
+    /// recorders that ran at the same time.
+    Overlap {
+        /// Name of the earlier capture.
+        after: String,
+        /// Name of the later capture.
+        before: String,
+    },
     /// A capture could not be read.
     Unreadable {
         /// Name of the file.
@@ -168,6 +178,8 @@ pub struct ChainVerifier {
     /// Start of the segments since the last gap.
     since: MonoNs,
     is_sealed: bool,
+    /// Whether every number up to the last gap is accounted for.
+    is_accounted: bool,
 }
 
 impl ChainVerifier {
@@ -182,6 +194,7 @@ impl ChainVerifier {
             before: None,
             since: MonoNs(0),
             is_sealed: false,
+            is_accounted: true,
         };
         if let Some(meta) = first.header.map(|header| &header.meta)
             && let Some(segment) = &meta.segment
@@ -198,8 +211,13 @@ impl ChainVerifier {
     /// Applies the next record.
     #[inline]
     pub fn count(&mut self, record: &Record<'_>) {
-        if let Record::Clock(anchor) = record {
-            self.wall.observe(*anchor);
+        match record {
+            Record::Clock(anchor) => self.wall.observe(*anchor),
+            // The start is unknown if the header is damaged.
+            Record::Event(RecordedDatagram::Event(event), _) if self.since == MonoNs(0) => {
+                self.since = event.time;
+            }
+            _ => {}
         }
         self.verifier.count(record);
     }
@@ -224,8 +242,11 @@ impl ChainVerifier {
         let is_clean = was_sealed && has_end;
         match (self.before.clone(), next.header) {
             (Some(before), Some(header)) => self.connect(&before, is_clean, next.name, header),
-            // Without a header, only the numbers can show whether the segment continues.
-            _ => self.break_off(is_clean, None, next.order, None),
+            // Without a header, what lies between the captures is unknown.
+            _ => {
+                self.break_off(is_clean, None, next.order, None);
+                self.is_accounted = false;
+            }
         }
         self.chain.single = None;
         self.enter(next);
@@ -294,7 +315,12 @@ impl ChainVerifier {
         let positions = segment.filter(|segment| segment.reason.is_continuous() && is_same_boot);
         let events = positions.and_then(|segment| self.verifier.events_until(&segment.positions));
         let is_missing = meta.previous.is_some() && !is_next;
-        if is_missing {
+        let is_overlap = is_same_boot && self.verifier.progress().0 > Some(meta.start.mono);
+        if is_overlap {
+            let (after, before) = (before.name.clone(), name.to_owned());
+            self.chain.add_finding(Finding::Overlap { after, before });
+            self.verifier.add_contradiction(Problem::Overlap);
+        } else if is_missing {
             let (after, before) = (before.name.clone(), name.to_owned());
             self.chain.add_finding(Finding::Missing { after, before, events });
         }
@@ -306,7 +332,9 @@ impl ChainVerifier {
             (false, true) => UnobservedReason::Stopped,
             (false, false) => UnobservedReason::Killed,
         };
-        self.break_off(is_clean, Some((header, reason, events)), header.byte_order, Some(is_same_boot));
+        let gap = Some((header, reason, events)).filter(|_| !is_overlap);
+        self.break_off(is_clean, gap, header.byte_order, Some(is_same_boot));
+        self.verifier.recorder = meta.recorder();
         if let Some(segment) = segment {
             self.verifier.begin_at(&segment.positions);
         }
@@ -321,8 +349,7 @@ impl ChainVerifier {
         is_same_boot: Option<bool>,
     ) {
         self.is_sealed = is_clean;
-        let recorder = gap.and_then(|(header, ..)| header.meta.recorder());
-        let (from, from_real) = self.close_run(Verifier::new(order, recorder));
+        let (from, from_real) = self.close_run(Verifier::new(order, None));
         let Some((header, reason, events)) = gap else { return };
         let start = header.meta.start;
         let length_ns = match (is_same_boot, from_real) {
@@ -348,7 +375,11 @@ impl ChainVerifier {
     fn close_run(&mut self, next: Verifier) -> (MonoNs, Option<i64>) {
         let verifier = std::mem::replace(&mut self.verifier, next);
         let (now, _) = verifier.progress();
-        let report = verifier.finish(self.is_sealed);
+        let is_accounted = verifier.is_accounted;
+        let mut report = verifier.finish(self.is_sealed);
+        // Later captures do not make up for what an earlier one lacks.
+        report.accounted_until = report.accounted_until.filter(|_| self.is_accounted);
+        self.is_accounted &= is_accounted;
         let end = report.end.map(|end| end.time).max(now).unwrap_or(self.since).max(self.since);
         let lost = report.lost.total().saturating_add(report.absent);
         let ends = (self.since, end);

@@ -66,6 +66,8 @@ pub enum Problem {
     OtherMachine,
     /// A capture cannot be read.
     Unreadable,
+    /// A capture begins before the one before it ends.
+    Overlap,
 }
 
 /// Writes the text of the field `problems` in the JSON output, which must not change.
@@ -89,6 +91,7 @@ impl fmt::Display for Problem {
                 write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
             }
             Self::AfterEnd => f.write_str("records follow the end"),
+            Self::Overlap => f.write_str("captures of two recorders overlap in time"),
             Self::Unreadable => f.write_str("a capture cannot be read"),
             Self::OtherMachine => f.write_str("a capture of another machine follows"),
         }

@@ -141,6 +141,45 @@ impl Filesystem for Directory {
     }
 }
 
+impl Directory {
+    /// Returns the process that is recording into the store, if it has the lock and is in the PID
+    /// namespace of this process.
+    ///
+    /// Does not take the lock, because that could refuse a recorder that is starting.
+    pub fn recorder(&self) -> Option<u32> {
+        let lock = fs::symlink_metadata(self.at(LOCK_NAME)).ok()?;
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let owner = self.lock_owner();
+        locks.lines().filter_map(FileLockEntry::parse).find_map(|entry| {
+            let is_device = entry.device == (libc::major(lock.dev()), libc::minor(lock.dev()));
+            // Some filesystems show another device there.
+            (entry.inode == lock.ino() && (is_device || owner == Some(entry.pid))).then_some(entry.pid)
+        })
+    }
+}
+
+/// A lock of `flock(2)` in `/proc/locks` (`proc_locks(5)`).
+struct FileLockEntry {
+    pid: u32,
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl FileLockEntry {
+    /// Parses `1: FLOCK  ADVISORY  WRITE 700 fe:00:131 0 EOF`.
+    fn parse(line: &str) -> Option<Self> {
+        // A process that waits for a lock has `->` before the kind.
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, _, _) = (fields.next()?, fields.next()?, fields.next()?);
+        let (pid, file) = (fields.next()?.parse().ok()?, fields.next()?);
+        let mut parts = file.split(':');
+        let mut device = || u32::from_str_radix(parts.next()?, 16).ok();
+        let device = (device()?, device()?);
+        let inode = parts.next()?.parse().ok()?;
+        (kind == "FLOCK").then_some(Self { pid, device, inode })
+    }
+}
+
 /// The lock of a store in a real directory.
 struct FileLock {
     path: PathBuf,
@@ -199,10 +238,13 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(store.lock_owner(), Some(std::process::id()));
         assert!(lock.is_held());
+        assert_eq!(store.recorder(), Some(std::process::id()));
         fs::remove_file(store.path(LOCK_NAME)).unwrap();
         assert!(!lock.is_held());
         drop(lock);
-        store.lock().unwrap();
+        drop(store.lock().unwrap());
+        // The file of a recorder that has ended names its process still.
+        assert_eq!((store.recorder(), store.lock_owner()), (None, Some(std::process::id())));
     }
 
     #[test]

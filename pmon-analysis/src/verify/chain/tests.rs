@@ -205,6 +205,46 @@ proptest! {
 }
 
 #[test]
+fn recordings_that_overlap_are_a_contradiction() {
+    let steps: Vec<_> = (0..40).map(|at| (at % 3, Step::Event)).collect();
+    let one = written(&steps, &[20]);
+    let mut other = one.clone();
+    for (number, (header, _)) in other.iter_mut().enumerate() {
+        header.uuid = [100 + number as u8; 16];
+        header.meta.previous = (number > 0).then_some([100; 16]);
+    }
+    let is_overlap = |finding: &Finding| matches!(finding, Finding::Overlap { .. });
+    let (report, chain) = verify(&[one[0].clone(), other[0].clone(), one[1].clone(), other[1].clone()]);
+    assert!(chain.findings.iter().any(is_overlap), "{:?}", chain.findings);
+    assert_eq!(report.verdict(), Verdict::Damaged);
+    // One recorder after the other, with a time in between, is no overlap.
+    other[0].0.meta.start.mono.0 += 1000;
+    let (report, chain) = verify(&[one[0].clone(), other[0].clone()]);
+    assert!(!chain.findings.iter().any(is_overlap), "{:?}", chain.findings);
+    assert_eq!(report.verdict(), Verdict::Blind);
+}
+
+#[test]
+fn later_segments_do_not_extend_what_a_damaged_one_accounts_for() {
+    let steps: Vec<_> = (0..40).map(|at| (at % 3, Step::Event)).collect();
+    let segments = written(&steps, &[10, 20, 30]);
+    let mut verifier = ChainVerifier::new(facts(&segments[0].0));
+    for (at, (header, records)) in segments.iter().enumerate() {
+        match at {
+            0 => {}
+            // What lies around a segment without a header is unknown.
+            1 => verifier.begin(true, SegmentFacts { header: None, ..facts(header) }),
+            _ => verifier.begin(true, facts(header)),
+        }
+        records.iter().for_each(|record| verifier.count(record));
+    }
+    let (report, chain, _) = verifier.finish(true);
+    assert_eq!(report.accounted_until, Some(MonoNs(10)));
+    let spans: Vec<_> = chain.spans.iter().map(|span| (span.mono.0.0, span.mono.1.0)).collect();
+    assert_eq!(spans, [(1, 10), (11, 20), (20, 40)]);
+}
+
+#[test]
 fn many_spans_and_findings_are_counted_and_few_are_kept() {
     let mut verifier = ChainVerifier::new(facts(&header(0, SegmentReason::Start, vec![], 1)));
     for number in 1..=1000_u64 {
