@@ -2,11 +2,13 @@
 
 mod list;
 mod name;
+mod order;
 mod recover;
 mod retention;
 
-pub use list::{SegmentFile, StoreListing, in_order};
+pub use list::{SegmentFile, StoreListing};
 pub use name::SegmentName;
 pub(crate) use name::{UtcSecond, is_recorder_file, is_store_file, restricted};
+pub(crate) use order::{OrderKey, in_order};
 pub(crate) use recover::{Recovery, end_positions, read_records, salvage};
 pub use retention::{ExcessSegment, RetentionLimit, RetentionLimits, VacuumReport, vacuum};
