@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use pmon_analysis::Verifier;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, CpuPosition, End, Header, Item, Loss, Meta, Positions, Reader, Record,
-    RecordedDatagram, SegmentReason,
+    Blind, ClockAnchor, CpuPosition, DetailsSubject, End, Header, Item, Loss, Meta, Positions, Reader,
+    Record, RecordedDatagram, SegmentReason,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
+use pmon_record::{Division, Sink};
 
 use super::*;
 use crate::disk::FileEntry;
