@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pmon_core::capture::End;
 use pmon_record::{Counters, RecordError, Recording, ScopeError, Signals, Sink, SubscribeError, WakeReason};
-use pmon_store::{CaptureTarget, StoreError};
+use pmon_store::{CaptureFileError, CaptureTarget};
 
 use crate::child::CommandProcess;
 use crate::exit::{self, Failure, OrFail};
@@ -267,8 +267,8 @@ impl From<SubscribeError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
+impl From<CaptureFileError> for Failure {
+    fn from(error: CaptureFileError) -> Self {
         Self::new(exit::STORAGE, error)
     }
 }

@@ -35,7 +35,7 @@ pub use disk::{
     Directory, DirectoryState, Disk, FileEntry, Filesystem, RECORDER_NAME, StoreLock, StoredFile, SyncRunner,
     SyncWork,
 };
-pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
+pub use file::{CaptureFile, CaptureFileError, CaptureFileOptions, CaptureTarget};
 pub use flight::{MemoryFilesystem, flight_options};
 pub use model::{ProcessModel, ProcessRef};
 pub use reader::{

@@ -13,13 +13,12 @@ use super::request::{Clip, ClipError};
 use super::service::ClipConfig;
 use crate::cut::{CutError, CutOptions, CutReport, CutSource, cut};
 use crate::disk::{Disk, Filesystem};
+use crate::file::{partial, sync_supported};
 use crate::reader::{RangeBound, SegmentEntry, SegmentList};
 use crate::segment::{UtcSecond, restricted};
 
 /// Suffix of the name of each clip. No segment's name has it.
 const SUFFIX: &str = ".clip.pmon";
-/// Suffix of the name of a clip that is being written.
-const PARTIAL: &str = ".partial";
 /// Maximum length of the names of the requests in the name of a clip, in bytes.
 const MAX_NAMES: usize = 100;
 /// Number of attempts if retention removes a segment that the clip needs.
@@ -29,7 +28,7 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Removes the unfinished clips of a recorder that was killed.
 pub(super) fn remove_unfinished(output: &dyn Filesystem) {
-    let unfinished = format!("{SUFFIX}{PARTIAL}");
+    let unfinished = partial(SUFFIX);
     for file in output.list().unwrap_or_default() {
         if file.name.ends_with(&unfinished) {
             // A file that cannot be removed is no obstacle: names are never used twice.
@@ -62,10 +61,10 @@ fn attempt_to_make(
             false,
         )
     })?;
-    let partial = format!("{name}{PARTIAL}");
+    let partial_name = partial(&name);
     let mut writer = DiskWriter { disk: &*disk, at: 0 };
     let made = write(config, clip, now, &mut writer).and_then(|report| {
-        publish(&*config.output, &*disk, &partial, &name).map_err(CutError::Write)?;
+        publish(&*config.output, &*disk, &partial_name, &name).map_err(CutError::Write)?;
         Ok(report)
     });
     let path = config.output.path(&name);
@@ -85,7 +84,7 @@ fn attempt_to_make(
     })
     .map_err(|error| {
         // The error is reported. The file, if it stays, is removed at the next start.
-        let _ = config.output.remove(&partial);
+        let _ = config.output.remove(&partial_name);
         let has_disappeared =
             matches!(&error, CutError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
         (explain(&error, &path.display().to_string(), writer.at), has_disappeared)
@@ -112,7 +111,7 @@ fn create(config: &ClipConfig, clip: &PendingClip, now: ClockAnchor) -> io::Resu
         let name = file_name(&config.host, real_ns, suffix, clip);
         let next = suffix.map_or(real_ns.rem_euclid(SECOND), |suffix| (suffix + 1) % SECOND);
         if !taken(&name) {
-            match config.output.create(&format!("{name}{PARTIAL}")) {
+            match config.output.create(&partial(&name)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => return Ok((name, created?)),
             }
@@ -204,10 +203,7 @@ fn ended_segments(
 fn publish(output: &dyn Filesystem, disk: &dyn Disk, partial: &str, name: &str) -> io::Result<()> {
     disk.sync()?;
     output.rename(partial, name)?;
-    match output.sync_directory() {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        result => result,
-    }
+    sync_supported(output)
 }
 
 /// Returns the wall-clock time of a monotonic time, by a reading of the clocks.

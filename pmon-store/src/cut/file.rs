@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Directory, Disk, Filesystem};
-use crate::file::StoreError;
+use crate::file::{CaptureFileError, partial, sync_supported};
 
 /// An excerpt in a regular file, which is named `NAME.partial` until it is complete. Mode 0600.
 ///
@@ -27,20 +27,20 @@ impl CutFile {
     ///
     /// # Errors
     /// If `path` or `path.partial` exists and `force` is not set, or the file cannot be created.
-    pub fn create(path: &Path, force: bool) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Io { action: "create", path: path.into(), source };
+    pub fn create(path: &Path, force: bool) -> Result<Self, CaptureFileError> {
+        let failed = |source| CaptureFileError::Io { action: "create", path: path.into(), source };
         if path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?.to_owned();
-        let partial = format!("{name}.partial");
+        let partial = partial(&name);
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => Directory::new(parent),
             _ => Directory::new("."),
         };
         if fs::symlink_metadata(path).is_ok() && !force {
-            return Err(StoreError::Exists { path: path.into() });
+            return Err(CaptureFileError::Exists { path: path.into() });
         }
         let mut created = directory.create(&partial);
         if force && created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
@@ -48,7 +48,7 @@ impl CutFile {
             created = directory.create(&partial);
         }
         let disk = created.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Unfinished { path: directory.path(&partial) },
+            io::ErrorKind::AlreadyExists => CaptureFileError::Unfinished { path: directory.path(&partial) },
             _ => failed(error),
         })?;
         Ok(Self { path: path.into(), directory, name, partial, disk, at: 0, force, is_published: false })
@@ -58,11 +58,11 @@ impl CutFile {
     ///
     /// # Errors
     /// If the file cannot be synced or renamed.
-    pub fn publish(mut self) -> Result<(), StoreError> {
+    pub fn publish(mut self) -> Result<(), CaptureFileError> {
         let path = self.path.clone();
         let failed = |action| {
             let path = path.clone();
-            move |source| StoreError::Io { action, path, source }
+            move |source| CaptureFileError::Io { action, path, source }
         };
         self.disk.sync().map_err(failed("sync"))?;
         let renamed = if self.force {
@@ -71,16 +71,11 @@ impl CutFile {
             self.directory.rename(&self.partial, &self.name)
         };
         renamed.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists { path: self.path.clone() },
+            io::ErrorKind::AlreadyExists => CaptureFileError::Exists { path: self.path.clone() },
             _ => failed("rename")(error),
         })?;
         self.is_published = true;
-        match self.directory.sync_directory() {
-            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                Err(failed("sync the directory of")(error))
-            }
-            _ => Ok(()),
-        }
+        sync_supported(&self.directory).map_err(failed("sync the directory of"))
     }
 }
 

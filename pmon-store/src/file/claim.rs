@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pmon_record::SinkError;
 
-use super::StoreError;
+use super::CaptureFileError;
 use super::names::{CaptureNames, NameOperations};
 
 /// The names of a capture and the identity of its file.
@@ -32,21 +32,21 @@ impl ClaimedNames {
         path: &Path,
         force: bool,
         operations: Box<dyn NameOperations>,
-    ) -> Result<(Self, File), StoreError> {
+    ) -> Result<(Self, File), CaptureFileError> {
         let partial = with_suffix(path, ".partial");
         if path.is_dir() {
             return Err(failed("write to", path)(io::ErrorKind::IsADirectory.into()));
         }
         if exists(path) && !force {
-            return Err(StoreError::Exists { path: path.into() });
+            return Err(CaptureFileError::Exists { path: path.into() });
         }
         let mut replaced = None;
         if exists(&partial) {
             if is_locked(&partial) {
-                return Err(StoreError::Busy { path: partial });
+                return Err(CaptureFileError::Busy { path: partial });
             }
             if !force {
-                return Err(StoreError::Unfinished { path: partial });
+                return Err(CaptureFileError::Unfinished { path: partial });
             }
             let to = with_suffix(&partial, ".old");
             fs::rename(&partial, &to).map_err(failed("replace", &partial))?;
@@ -60,7 +60,7 @@ impl ClaimedNames {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&partial);
         let file = opened.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Busy { path: partial.clone() },
+            io::ErrorKind::AlreadyExists => CaptureFileError::Busy { path: partial.clone() },
             _ => failed("create", &partial)(source),
         })?;
         // On a filesystem without locks, only the name protects the file.
@@ -133,7 +133,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CaptureFileError + use<> {
     let path = path.to_owned();
-    move |source| StoreError::Io { action, path, source }
+    move |source| CaptureFileError::Io { action, path, source }
 }

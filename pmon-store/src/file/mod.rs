@@ -68,18 +68,18 @@ impl CaptureTarget {
     /// given time, and returns whether to continue.
     ///
     /// # Errors
-    /// [`StoreError::NoReader`] if `wait` returns false, or when the FIFO cannot be opened.
+    /// [`CaptureFileError::NoReader`] if `wait` returns false, or when the FIFO cannot be opened.
     pub fn wait_for_reader(
         &self,
         mut wait: impl FnMut(Duration) -> bool,
-    ) -> Result<Option<File>, StoreError> {
+    ) -> Result<Option<File>, CaptureFileError> {
         let Self::File(path) = self else { return Ok(None) };
         if SpecialFile::of(path) != Some(SpecialFile::Fifo) {
             return Ok(None);
         }
         loop {
             match stream::open(path, SpecialFile::Fifo, false) {
-                Err(StoreError::NoReader { .. }) if wait(OPEN_RETRY) => {}
+                Err(CaptureFileError::NoReader { .. }) if wait(OPEN_RETRY) => {}
                 opened => return opened.map(Some),
             }
         }
@@ -89,7 +89,7 @@ impl CaptureTarget {
 /// Why a capture cannot be created.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum StoreError {
+pub enum CaptureFileError {
     /// The file exists.
     #[error("{} exists: choose another name, or replace it with --force", .path.display())]
     Exists {
@@ -162,7 +162,7 @@ impl CaptureFile {
     ///
     /// # Errors
     /// When the target is refused, or cannot be written.
-    pub fn create(target: &CaptureTarget, header: &Header, force: bool) -> Result<Self, StoreError> {
+    pub fn create(target: &CaptureTarget, header: &Header, force: bool) -> Result<Self, CaptureFileError> {
         let parts =
             |file| FileParts { disk: Arc::new(RealDisk(file)), options: CaptureFileOptions::default() };
         Self::create_on(target, header, force, parts, Box::new(RealNames))
@@ -175,15 +175,15 @@ impl CaptureFile {
     /// first sync, about a second after `now`.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] or [`StoreError::Unfinished`] if a name is taken, [`StoreError::Io`]
-    /// if the file cannot be written.
+    /// [`CaptureFileError::Exists`] or [`CaptureFileError::Unfinished`] if a name is taken,
+    /// [`CaptureFileError::Io`] if the file cannot be written.
     pub fn create_in(
         filesystem: Arc<dyn Filesystem>,
         name: &str,
         header: &Header,
         options: CaptureFileOptions,
         now: Instant,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, CaptureFileError> {
         let encoder = Encoder::new(header)?;
         let regular = RegularFile::create_in(filesystem, name, &encoder, options, now)?;
         Ok(Self { encoder, output: CaptureOutput::Regular(Box::new(regular)) })
@@ -196,12 +196,12 @@ impl CaptureFile {
         force: bool,
         parts: impl FnOnce(File) -> FileParts,
         operations: Box<dyn NameOperations>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, CaptureFileError> {
         let (encoder, now) = (Encoder::new(header)?, Instant::now());
         let output = match target {
             CaptureTarget::Stdout => {
                 let path = Path::new("standard output");
-                let failed = |source| StoreError::Io { action: "write to", path: path.into(), source };
+                let failed = |source| CaptureFileError::Io { action: "write to", path: path.into(), source };
                 if startup::is_stdout_closed() {
                     return Err(failed(io::Error::from_raw_os_error(libc::EBADF)));
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pmon_record::SinkError;
 
-use super::StoreError;
+use super::CaptureFileError;
 use crate::disk::{Disk, Filesystem, rename_to_new, supported_directory_sync};
 
 /// Suffix of the name of a capture that is being written.
@@ -77,15 +77,15 @@ impl SegmentNames {
     pub(super) fn create(
         filesystem: Arc<dyn Filesystem>,
         name: &str,
-    ) -> Result<(Self, Arc<dyn Disk>), StoreError> {
+    ) -> Result<(Self, Arc<dyn Disk>), CaptureFileError> {
         let partial_name = partial(name);
         let (path, partial) = (filesystem.path(name), filesystem.path(&partial_name));
         if filesystem.entry(name).is_ok() {
-            return Err(StoreError::Exists { path });
+            return Err(CaptureFileError::Exists { path });
         }
         let disk = filesystem.create(&partial_name).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Unfinished { path: partial.clone() },
-            _ => StoreError::Io { action: "create", path: partial.clone(), source },
+            io::ErrorKind::AlreadyExists => CaptureFileError::Unfinished { path: partial.clone() },
+            _ => CaptureFileError::Io { action: "create", path: partial.clone(), source },
         })?;
         Ok((Self { filesystem, name: name.into(), path, partial, published: false }, disk))
     }

@@ -28,7 +28,7 @@ use pmon_record::SinkError;
 use super::claim::ClaimedNames;
 use super::names::{CaptureNames, SegmentNames};
 use super::sync::Syncer;
-use super::{CaptureFileOptions, FileParts, StoreError};
+use super::{CaptureFileError, CaptureFileOptions, FileParts};
 use crate::disk::{Disk, Filesystem, SyncRunner, SyncThread, supported_file_sync};
 
 const PAGE: u64 = 4096;
@@ -108,7 +108,7 @@ impl RegularFile {
         parts: impl FnOnce(File) -> FileParts,
         operations: Box<dyn super::names::NameOperations>,
         now: Instant,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, CaptureFileError> {
         let (mut names, file) = ClaimedNames::new(path, force, operations)?;
         // Also syncs the file's mode and owner.
         let synced = supported_file_sync(file.sync_all());
@@ -127,7 +127,7 @@ impl RegularFile {
                 let path = names.current().to_owned();
                 // The original error is reported. An error here would hide it.
                 let _ = names.discard();
-                Err(StoreError::Io { action: "begin", path, source })
+                Err(CaptureFileError::Io { action: "begin", path, source })
             }
         }
     }
@@ -140,7 +140,7 @@ impl RegularFile {
         encoder: &Encoder,
         options: CaptureFileOptions,
         now: Instant,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, CaptureFileError> {
         let (mut names, disk) = SegmentNames::create(filesystem.clone(), name)?;
         let begun = write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error).and_then(|()| {
             let (disk, mut is_named) = (disk.clone(), false);
@@ -164,7 +164,7 @@ impl RegularFile {
                 let path = names.current().to_owned();
                 // The original error is reported. An error here would hide it.
                 let _ = names.discard();
-                Err(StoreError::Io { action: "begin", path, source })
+                Err(CaptureFileError::Io { action: "begin", path, source })
             }
         }
     }

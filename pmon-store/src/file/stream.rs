@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use pmon_record::SinkError;
 
-use super::StoreError;
+use super::CaptureFileError;
 use crate::disk::supported_file_sync;
 
 /// Maximum time that a record waits for its block, less one tick.
@@ -48,18 +48,20 @@ impl SpecialFile {
 /// Opens `path`, which was of this kind a moment ago, without waiting.
 ///
 /// # Errors
-/// [`StoreError::NoReader`] if it is a FIFO that no process reads.
-pub(super) fn open(path: &Path, kind: SpecialFile, force: bool) -> Result<File, StoreError> {
-    let failed = |source| StoreError::Io { action: "open", path: path.into(), source };
+/// [`CaptureFileError::NoReader`] if it is a FIFO that no process reads.
+pub(super) fn open(path: &Path, kind: SpecialFile, force: bool) -> Result<File, CaptureFileError> {
+    let failed = |source| CaptureFileError::Io { action: "open", path: path.into(), source };
     match kind {
         SpecialFile::Socket => return Err(failed(io::Error::other("it is a socket"))),
-        SpecialFile::BlockDevice if !force => return Err(StoreError::BlockDevice { path: path.into() }),
+        SpecialFile::BlockDevice if !force => {
+            return Err(CaptureFileError::BlockDevice { path: path.into() });
+        }
         SpecialFile::BlockDevice | SpecialFile::Fifo | SpecialFile::Device => {}
     }
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
         Err(error) if kind == SpecialFile::Fifo && error.raw_os_error() == Some(libc::ENXIO) => {
-            return Err(StoreError::NoReader { path: path.into() });
+            return Err(CaptureFileError::NoReader { path: path.into() });
         }
         opened => opened.map_err(failed)?,
     };
@@ -83,8 +85,8 @@ pub(super) struct StreamOutput {
 
 impl StreamOutput {
     /// Begins the capture.
-    pub(super) fn new(file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Io { action: "write to", path: path.into(), source };
+    pub(super) fn new(file: File, path: &Path, encoder: &Encoder) -> Result<Self, CaptureFileError> {
+        let failed = |source| CaptureFileError::Io { action: "write to", path: path.into(), source };
         let mut this = Self { file, path: path.into(), bytes: 0, fresh_since: None };
         this.write_all(encoder.header()).map_err(failed)?;
         Ok(this)

@@ -67,9 +67,12 @@ fn an_existing_file_is_refused_unless_forced() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     fs::write(&path, "old").unwrap();
-    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Exists { .. })));
+    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(CaptureFileError::Exists { .. })));
     fs::rename(&path, &partial).unwrap();
-    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Unfinished { .. })));
+    assert!(matches!(
+        CaptureFile::create(&target, &header(), false),
+        Err(CaptureFileError::Unfinished { .. })
+    ));
     assert_eq!(fs::read_to_string(&partial).unwrap(), "old");
 
     fs::write(&path, "old").unwrap();
@@ -84,7 +87,7 @@ fn a_capture_of_another_recorder_is_not_replaced() {
     let mut first = CaptureFile::create(&target, &header(), false).unwrap();
     record_note(&mut first, "first");
     for force in [false, true] {
-        assert!(matches!(CaptureFile::create(&target, &header(), force), Err(StoreError::Busy { .. })));
+        assert!(matches!(CaptureFile::create(&target, &header(), force), Err(CaptureFileError::Busy { .. })));
     }
     finish(first);
     assert_eq!(notes(fs::File::open(&path).unwrap()), (vec!["first".into()], true));
@@ -108,7 +111,7 @@ fn a_capture_that_cannot_be_created_leaves_no_file() {
     let directory = TempDir::new().unwrap();
     let (target, ..) = target(&directory);
     let huge = Header { meta: Meta { command: vec![vec![0; 2 << 20]], ..Meta::default() }, ..header() };
-    assert!(matches!(CaptureFile::create(&target, &huge, false), Err(StoreError::Encode(_))));
+    assert!(matches!(CaptureFile::create(&target, &huge, false), Err(CaptureFileError::Encode(_))));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
@@ -118,7 +121,10 @@ fn a_link_at_the_partial_name_is_not_followed() {
     let (target, _, partial) = target(&directory);
     let victim = directory.path().join("victim");
     std::os::unix::fs::symlink(&victim, &partial).unwrap();
-    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Unfinished { .. })));
+    assert!(matches!(
+        CaptureFile::create(&target, &header(), false),
+        Err(CaptureFileError::Unfinished { .. })
+    ));
     finish(CaptureFile::create(&target, &header(), true).unwrap());
     assert!(!victim.exists());
 }
@@ -206,8 +212,10 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
     let mut file = match CaptureFile::create(&target, &header(), false) {
         Ok(file) => file,
         // The reader was faster, which is correct as well.
-        Err(StoreError::NoReader { .. }) => return reader.join().unwrap(),
-        Err(StoreError::Io { source, .. }) => return assert_eq!(source.kind(), io::ErrorKind::BrokenPipe),
+        Err(CaptureFileError::NoReader { .. }) => return reader.join().unwrap(),
+        Err(CaptureFileError::Io { source, .. }) => {
+            return assert_eq!(source.kind(), io::ErrorKind::BrokenPipe);
+        }
         Err(error) => panic!("{error}"),
     };
     reader.join().unwrap();
@@ -231,9 +239,9 @@ fn waiting_for_the_reader_of_a_fifo_ends_at_the_limit() {
     let (target, path, _) = target(&directory);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let waited = target.wait_for_reader(until(Duration::from_millis(50)));
-    assert!(matches!(waited, Err(StoreError::NoReader { .. })));
+    assert!(matches!(waited, Err(CaptureFileError::NoReader { .. })));
     let file = CaptureFile::create(&target, &header(), false);
-    assert!(matches!(file, Err(StoreError::NoReader { .. })), "creating the capture does not wait");
+    assert!(matches!(file, Err(CaptureFileError::NoReader { .. })), "creating the capture does not wait");
     assert!(
         CaptureTarget::File(directory.path().join("none")).wait_for_reader(|_| panic!()).unwrap().is_none()
     );
@@ -262,7 +270,9 @@ fn a_new_file_replaces_no_kind_of_file() {
             let refused = CaptureFile::create(&target, &header(), false);
             assert!(matches!(
                 refused,
-                Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Io { .. })
+                Err(CaptureFileError::Exists { .. }
+                    | CaptureFileError::Unfinished { .. }
+                    | CaptureFileError::Io { .. })
             ));
             assert!(began.elapsed() < Duration::from_secs(5) && !victim.exists());
             let _ = fs::remove_file(name).or_else(|_| fs::remove_dir(name));
@@ -277,20 +287,20 @@ fn a_special_file_is_written_to_only_if_it_accepts_a_stream() {
     let directory = TempDir::new().unwrap();
     let (target, path, _) = target(&directory);
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    assert!(matches!(CaptureFile::create(&target, &header(), true), Err(StoreError::Io { .. })));
+    assert!(matches!(CaptureFile::create(&target, &header(), true), Err(CaptureFileError::Io { .. })));
     finish(CaptureFile::create(&CaptureTarget::File("/dev/null".into()), &header(), false).unwrap());
     let block = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
     if let Some(path) = block.into_iter().find(|path| SpecialFile::of(path) == Some(SpecialFile::BlockDevice))
     {
         let file = CaptureFile::create(&CaptureTarget::File(path), &header(), false);
-        assert!(matches!(file, Err(StoreError::BlockDevice { .. })), "without --force");
+        assert!(matches!(file, Err(CaptureFileError::BlockDevice { .. })), "without --force");
     }
 }
 
 #[test]
 fn the_error_of_a_full_device_names_the_capture() {
     let file = CaptureFile::create(&CaptureTarget::File("/dev/full".into()), &header(), false);
-    let Err(StoreError::Io { source, .. }) = file else { panic!("written to a full device") };
+    let Err(CaptureFileError::Io { source, .. }) = file else { panic!("written to a full device") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     let error = SinkError::from_io("write to", "a".into(), Some("a.partial".into()), source);
     assert!(error.to_string().contains("a.partial"), "{error}");
@@ -300,5 +310,5 @@ fn the_error_of_a_full_device_names_the_capture() {
 fn a_directory_is_refused() {
     let directory = TempDir::new().unwrap();
     let file = CaptureFile::create(&CaptureTarget::File(directory.path().into()), &header(), true);
-    assert!(matches!(file, Err(StoreError::Io { .. })));
+    assert!(matches!(file, Err(CaptureFileError::Io { .. })));
 }

@@ -12,11 +12,10 @@ use thiserror::Error;
 
 use super::bytes::CaptureBytes;
 use super::order;
+use crate::file::PARTIAL;
 use crate::segment::{UtcSecond, restricted};
 use crate::{FileEntry, Filesystem, SegmentName};
 
-/// Suffix of the name of a segment that is being written.
-const PARTIAL: &str = ".partial";
 /// Suffix of the name of each capture.
 const SUFFIX: &str = ".pmon";
 /// Length of the time in a segment's name, in bytes.

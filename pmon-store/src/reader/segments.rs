@@ -30,8 +30,8 @@ pub struct SegmentReader {
     at: usize,
     current: Reader<CaptureBytes>,
     junction: Junction,
-    /// The clean ends, the time of the last event, and the header of the previous captures.
-    last: LastSegment,
+    /// What the next capture needs to know of the current one.
+    last: CurrentSegment,
     skipped: Vec<SkippedSegment>,
     /// Totals of the captures before the current one.
     offset: u64,
@@ -41,9 +41,9 @@ pub struct SegmentReader {
     previous_is_clean: bool,
 }
 
-/// The capture that is read, as the next one needs it.
+/// What the next capture needs to know of the one that is read.
 #[derive(Clone, Debug, Default)]
-struct LastSegment {
+struct CurrentSegment {
     summary: Option<SegmentSummary>,
     time: MonoNs,
     is_clean: bool,
@@ -77,7 +77,7 @@ impl SegmentReader {
             at,
             current,
             junction: Junction::default(),
-            last: LastSegment::default(),
+            last: CurrentSegment::default(),
             skipped,
             offset: 0,
             intact_bytes: 0,
@@ -124,7 +124,7 @@ impl SegmentReader {
         };
         self.junction = Junction { is_followed, ..junction(&self.last, summary.as_ref()) };
         let time = summary.as_ref().map_or(MonoNs(0), |summary| summary.start.mono);
-        self.last = LastSegment { summary, time, is_clean: false };
+        self.last = CurrentSegment { summary, time, is_clean: false };
     }
 
     /// Opens the next capture. Returns `false` at the end.
@@ -165,7 +165,7 @@ fn left_out(entry: &SegmentEntry, error: &OpenError) -> SkippedSegment {
 }
 
 /// Returns how a capture is connected with the one before it.
-fn junction(last: &LastSegment, next: Option<&SegmentSummary>) -> Junction {
+fn junction(last: &CurrentSegment, next: Option<&SegmentSummary>) -> Junction {
     let (Some(before), Some(next)) = (&last.summary, next) else { return Junction::default() };
     let (continues, is_reboot) = (next.continues(before), !next.is_same_boot(before));
     let has_gap = !continues && !is_reboot && next.start.mono > last.time;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
 use pmon_record::{Recording, Subscription};
-use pmon_store::{CaptureFile, CaptureTarget, StoreError};
+use pmon_store::{CaptureFile, CaptureFileError, CaptureTarget};
 
 use crate::args::RecordArgs;
 use crate::child::CommandProcess;
@@ -117,10 +117,13 @@ fn create(
     loop {
         let name = names.next(&header.meta, &Zoned::now(), header.uuid);
         match CaptureFile::create(&CaptureTarget::NewFile(name.into()), header, false) {
-            Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. })
-                if names.tried < MAX_NAMES => {}
+            Err(
+                CaptureFileError::Exists { .. }
+                | CaptureFileError::Unfinished { .. }
+                | CaptureFileError::Busy { .. },
+            ) if names.tried < MAX_NAMES => {}
             // Another user can create a directory of that name, too.
-            Err(StoreError::Io { source, .. })
+            Err(CaptureFileError::Io { source, .. })
                 if source.kind() == ErrorKind::IsADirectory && names.tried < MAX_NAMES => {}
             created => return Ok(created?),
         }

@@ -65,7 +65,7 @@ pub(super) struct StoreService<'a> {
 /// What a [`StoreService`] keeps between two wake-ups.
 #[derive(Default)]
 pub(super) struct ServiceState {
-    pending: VecDeque<PendingClip>,
+    pending: VecDeque<RequestedClip>,
     storage_error: Option<String>,
     unsynced_directory: Option<String>,
     upgrade_requested: bool,
@@ -80,7 +80,7 @@ impl ServiceState {
 }
 
 /// A requested clip, and the client that waits for it; `None` if a signal requested it.
-struct PendingClip {
+struct RequestedClip {
     ticket: ClipTicket,
     client: Option<ReplyHandle>,
 }
@@ -93,7 +93,7 @@ impl RecorderService for StoreService<'_> {
                 Err(message) => display.print(message),
             },
             WakeReason::Snapshot => match self.snapshot(&SnapshotRequest::default()) {
-                Ok(ticket) => self.state.pending.push_back(PendingClip { ticket, client: None }),
+                Ok(ticket) => self.state.pending.push_back(RequestedClip { ticket, client: None }),
                 Err(error) => display.print(format_args!("no clip: {error}")),
             },
             _ => {}
@@ -128,7 +128,7 @@ impl StoreService<'_> {
             Request::Snapshot(snapshot) => match self.snapshot(snapshot) {
                 Ok(ticket) => {
                     let client = Some(client);
-                    return self.state.pending.push_back(PendingClip { ticket, client });
+                    return self.state.pending.push_back(RequestedClip { ticket, client });
                 }
                 Err(error) => Reply::error(ErrorCode::BadRequest, error),
             },
@@ -216,7 +216,7 @@ impl StoreService<'_> {
             display.print(fired_text(&fired));
             let TriggerFired { name, at, before, after, .. } = fired;
             match self.request_clip(ClipRequest { name, at, before, after }) {
-                Ok(ticket) => self.state.pending.push_back(PendingClip { ticket, client: None }),
+                Ok(ticket) => self.state.pending.push_back(RequestedClip { ticket, client: None }),
                 Err(error) => display.print(format_args!("no clip: {error}")),
             }
         }
@@ -225,9 +225,9 @@ impl StoreService<'_> {
     /// Sends the replies for finished clips.
     pub(super) fn finish_clips(&mut self, print: &dyn Fn(String)) {
         for _ in 0..self.state.pending.len() {
-            let Some(PendingClip { ticket, client }) = self.state.pending.pop_front() else { return };
+            let Some(RequestedClip { ticket, client }) = self.state.pending.pop_front() else { return };
             match (ticket.wait(Duration::ZERO), client) {
-                (None, client) => self.state.pending.push_back(PendingClip { ticket, client }),
+                (None, client) => self.state.pending.push_back(RequestedClip { ticket, client }),
                 (Some(result), Some(client)) => client.send(clip_reply(result)),
                 (Some(Ok(clip)), None) => print(clip_text(&clip)),
                 (Some(Err(error)), None) => print(format!("no clip: {error}")),

@@ -64,7 +64,7 @@ impl FaultyDisk {
     pub(super) fn create(
         target: &CaptureTarget,
         state: FaultyDiskState,
-    ) -> Result<(CaptureFile, Arc<Self>), StoreError> {
+    ) -> Result<(CaptureFile, Arc<Self>), CaptureFileError> {
         let hole = state.hole.unwrap_or(CaptureFileOptions::default().hole);
         let options = CaptureFileOptions { hole, ..CaptureFileOptions::default() };
         let names = FaultyNames::default();

@@ -31,7 +31,7 @@ impl FaultyDiskRecorder {
         Self::try_new(state).unwrap()
     }
 
-    fn try_new(state: FaultyDiskState) -> Result<Self, StoreError> {
+    fn try_new(state: FaultyDiskState) -> Result<Self, CaptureFileError> {
         let directory = TempDir::new().unwrap();
         let (target, path, partial) = target(&directory);
         let (file, disk) = FaultyDisk::create(&target, state)?;
@@ -178,7 +178,7 @@ fn a_failed_rename_leaves_the_capture_complete_under_its_partial_name() {
         hole: SMALL_HOLE,
         ..FaultyDiskState::default()
     });
-    assert!(matches!(begun, Err(StoreError::Io { .. })));
+    assert!(matches!(begun, Err(CaptureFileError::Io { .. })));
 }
 
 #[test]
