@@ -276,3 +276,24 @@ fn a_store_is_complete_across_restarts_with_kept_descriptors() {
     assert!(code == Some(0) && text.contains("complete"), "{code:?} {text}");
     eprintln!("{text}");
 }
+
+#[test]
+fn forks_show_that_the_kernel_emitted_no_events_only_while_no_recorder_ran() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let store = directory.path().join("store");
+    let mut manager = Manager::of_store(&store);
+    assert!(manager.start().starts_with("recording to"));
+    manager.end(Signal::TERM);
+    let mut attacker = Attacker::new();
+    if attacker.silence(0).is_none() {
+        return;
+    }
+    let hidden = ForkLoad::burst(500);
+    attacker.restore();
+    assert!(manager.start().starts_with("continuing"));
+    manager.end(Signal::TERM);
+    // The numbers of all CPUs continue, and all heartbeats arrived.
+    let (code, text) = verify(&store);
+    assert!(code == Some(3) && text.contains("blind") && text.contains("forks"), "{code:?} {text}");
+    eprintln!("{} hidden events: {text}", hidden.emitted);
+}

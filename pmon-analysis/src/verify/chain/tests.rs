@@ -1,8 +1,8 @@
 use pmon_core::Task;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    ClockAnchor, CpuCounts, CpuPosition, End, Excluded, Loss, Meta, RecordedDatagram, RingCounts, ScopeInfo,
-    SegmentInfo, Witness,
+    ClockAnchor, CpuCounts, CpuPosition, End, Excluded, ForkCount, ForkReading, Loss, Meta, RecordedDatagram,
+    RingCounts, ScopeInfo, SegmentInfo, Witness,
 };
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq};
@@ -258,4 +258,45 @@ fn many_spans_and_findings_are_counted_and_few_are_kept() {
     assert_eq!(chain.spans.len(), MAX_SPANS + 1);
     assert_eq!(chain.spans.last().map(|span| span.mono.0), Some(MonoNs(10_000)));
     assert!(chain.findings.len() == MAX_FINDINGS && chain.finding_count >= 1000);
+}
+
+#[test]
+fn forks_without_events_between_two_recorders_show_although_all_numbers_continue() {
+    let reading = |time: u64, forks: u64| {
+        Record::Forks(ForkReading::Counted(ForkCount {
+            from: MonoNs(time),
+            until: MonoNs(time + 1),
+            forks,
+            running: 1,
+        }))
+    };
+    let event = |seq: u32, time: u64| {
+        let body = EventBody::Sid { task: Task::new(1, 1) };
+        Record::Event(
+            RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(0), body }),
+            None,
+        )
+    };
+    let end = |time: u64, events: u64| Record::End(End { time: MonoNs(time), events, ..End::default() });
+    let report = |forks: u64| {
+        let positions = vec![CpuPosition { cpu: Cpu(0), next: Seq(2), time: MonoNs(20) }];
+        let segments = [
+            (header(0, SegmentReason::Start, vec![], 1), vec![event(1, 20), reading(30, 100), end(40, 1)]),
+            (
+                header(1, SegmentReason::Restart, positions, 50),
+                vec![
+                    event(2, 60),
+                    reading(70, 100 + forks),
+                    event(3, 80),
+                    reading(90, 100 + forks),
+                    end(95, 2),
+                ],
+            ),
+        ];
+        verify(&segments).0
+    };
+    let complete = report(0);
+    assert_eq!((complete.verdict(), complete.forks.missing), (Verdict::Complete, 0));
+    let hidden = report(10);
+    assert_eq!((hidden.verdict(), hidden.forks.missing), (Verdict::Blind, 10), "{:?}", hidden.forks);
 }
