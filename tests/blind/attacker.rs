@@ -87,11 +87,16 @@ impl Attacker {
         None
     }
 
-    /// Adds listeners to the kernel's count until it emits events again.
-    #[allow(dead_code, reason = "only the tests of restarts end an attack")]
+    /// Makes the kernel count one listener more than before.
+    pub(crate) fn add_listener(&self) {
+        self.send([0, 2]);
+    }
+
+    /// Makes the kernel emit events again.
     pub(crate) fn restore(&mut self) {
+        self.add_listener();
         while self.probe_events().is_some() {
-            self.send([0, 2]);
+            self.add_listener();
         }
     }
 }

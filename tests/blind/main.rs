@@ -25,19 +25,6 @@ const BELOW: usize = 20;
 const FAR_BELOW: [usize; 2] = [300, 5_000];
 
 impl Attacker {
-    /// Makes the kernel count one listener more than before.
-    fn add_listener(&self) {
-        self.send([0, 2]);
-    }
-
-    /// Makes the kernel emit events again.
-    fn restore(&mut self) {
-        self.add_listener();
-        while self.probe_events().is_some() {
-            self.add_listener();
-        }
-    }
-
     /// Waits for the next heartbeat of `recorder`.
     fn wait_for_heartbeat(&self, recorder: &RecorderProcess) {
         let recorder = Tgid(recorder.pid());
