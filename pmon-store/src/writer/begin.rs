@@ -41,7 +41,7 @@ impl StoreWriter {
                 self.note_written();
             }
             Err(error) => {
-                self.last_error = Some(error);
+                self.last_error.set(error);
                 self.retry_at = Some(self.now + RETRY);
             }
         }
@@ -69,7 +69,7 @@ impl StoreWriter {
             Ok(lock) => self.lock = Some(lock),
             Err(error) => {
                 let path = self.filesystem.path("");
-                self.last_error = Some(format!("cannot lock the store {}: {error}", path.display()));
+                self.last_error.set(format!("cannot lock the store {}: {error}", path.display()));
             }
         }
         self.lock.is_some()
@@ -83,10 +83,11 @@ impl StoreWriter {
         clock: ClockAnchor,
         positions: Vec<CpuPosition>,
     ) -> Result<OpenSegment, String> {
-        if !self.filesystem.has_room(MIN_ROOM.min(self.options.effective_rotate_size(None) / 2)) {
+        let room = MIN_ROOM.min(self.options.effective_rotate_size(None) / 2);
+        self.filesystem.make_room(room).map_err(|error| {
             let path = self.filesystem.path("");
-            return Err(format!("no room for a segment in {}", path.display()));
-        }
+            format!("no room for a segment in {}: {error}", path.display())
+        })?;
         // Starts order the segments of a boot, so no two are equal.
         let start = after(clock, self.last_start.mono);
         let carried = self.tally.lost_since(&self.written);

@@ -14,7 +14,7 @@ use crate::file::partial;
 impl StoreWriter {
     /// Closes the current segment, which cannot be written further, and begins the next one.
     pub(super) fn fail(&mut self, error: String) {
-        self.last_error = Some(error);
+        self.last_error.set(error);
         self.note_written();
         let Some(mut segment) = self.current.take() else { return };
         if segment.is_written {
@@ -41,7 +41,7 @@ impl StoreWriter {
     pub(super) fn handle_removal(&mut self) {
         let Some(segment) = self.current.take() else { return };
         let path = self.filesystem.path(&partial(&segment.name));
-        self.last_error = Some(format!("{} was removed while it was written", path.display()));
+        self.last_error.set(format!("{} was removed while it was written", path.display()));
         self.lost_to_storage -= segment.carried_events();
         self.written = segment.at_start;
         self.previous = segment.previous;
@@ -74,7 +74,7 @@ impl StoreWriter {
 
     /// Closes the ending segment, which cannot be written further. Its events are in sealed blocks.
     pub(super) fn abandon_ending(&mut self, error: &SinkError) {
-        self.last_error = Some(error.to_string());
+        self.last_error.set(error.to_string());
         if let Some(segment) = self.ending.take() {
             self.finish_segment(segment, SegmentEnd::Damaged);
         }
@@ -91,7 +91,7 @@ impl StoreWriter {
         self.finishing.retain_mut(|segment| {
             let is_done = segment.poll();
             if let Some(error) = segment.take_error() {
-                *last_error = Some(error);
+                last_error.set(error);
             }
             !is_done
         });

@@ -24,7 +24,8 @@ pub struct StoreStatus {
     pub lost_to_storage: u64,
     /// Number of segments that were removed because of a limit.
     pub pruned: u64,
-    /// The last error of the filesystem, with the file and the operation.
+    /// The last error of the filesystem, with the file and the operation; `None` once the store has
+    /// been written for three seconds without one.
     pub last_error: Option<String>,
     /// Why names in the directory are not made durable; `None` if they are.
     pub unsynced_directory: Option<String>,

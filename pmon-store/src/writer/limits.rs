@@ -56,7 +56,6 @@ pub(crate) struct UsageSummary {
     pub(crate) sealed: usize,
     pub(crate) oldest: Option<String>,
     pub(crate) pruned: u64,
-    pub(crate) last_error: Option<String>,
     pub(crate) unsynced_directory: Option<String>,
 }
 
@@ -97,11 +96,15 @@ impl LimitedFilesystem {
         self.lock().current_start = Some(start);
     }
 
-    /// Returns whether `bytes` can be written; removes segments if necessary.
-    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+    /// Removes segments until `bytes` can be written.
+    ///
+    /// # Errors
+    /// When a limit or the filesystem has no room for them, although no segment is left to remove.
+    pub(crate) fn make_room(&self, bytes: u64) -> io::Result<()> {
         let mut ledger = self.lock();
-        let has_room = ledger.make_room(&*self.inner, bytes, bytes).is_ok();
-        has_room && ledger.leave_free(&*self.inner, bytes).is_ok()
+        ledger.make_room(&*self.inner, bytes, bytes)?;
+        let is_full = |_| io::Error::new(io::ErrorKind::StorageFull, "the filesystem is full");
+        ledger.leave_free(&*self.inner, bytes).map_err(is_full)
     }
 
     /// Removes the segments that the limits do not allow at the time `now`, and counts the files
@@ -117,6 +120,11 @@ impl LimitedFilesystem {
         let _ = ledger.make_room(&*self.inner, 0, 0);
     }
 
+    /// Returns why a segment could not be removed, once.
+    pub(crate) fn take_error(&self) -> Option<String> {
+        self.lock().last_error.take()
+    }
+
     pub(crate) fn summary(&self) -> UsageSummary {
         let ledger = self.lock();
         UsageSummary {
@@ -124,7 +132,6 @@ impl LimitedFilesystem {
             sealed: ledger.sealed.len(),
             oldest: ledger.sealed.front().map(|segment| segment.name.clone()),
             pruned: ledger.pruned,
-            last_error: ledger.last_error.clone(),
             unsynced_directory: ledger.unsynced_directory.clone(),
         }
     }

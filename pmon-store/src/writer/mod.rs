@@ -10,12 +10,13 @@
 //! * `fail`: ends segments that cannot be written further.
 //! * `finish`: finishes segments on a thread of their own.
 //! * `limits`, `ledger`: the directory within the limits of a store, and what it takes on disk.
-//! * `handle`: access from other threads.
+//! * `handle`, `last_error`: access from other threads, and the error that they are shown.
 
 mod begin;
 mod fail;
 mod finish;
 mod handle;
+mod last_error;
 mod ledger;
 mod limits;
 mod open;
@@ -43,6 +44,7 @@ use crate::tally::Tally;
 use finish::FinishingSegment;
 use handle::Shared;
 pub use handle::{StoreHandle, StoreStatus};
+use last_error::LastError;
 use limits::LimitedFilesystem;
 pub use open::{LastSegment, LockedStore, OpenStoreError, Recovered};
 pub use options::StoreOptions;
@@ -98,7 +100,7 @@ pub struct StoreWriter {
     check_at: Option<Instant>,
     /// Events lost to the storage in segments that have begun since.
     lost_to_storage: u64,
-    last_error: Option<String>,
+    last_error: LastError,
 }
 
 impl StoreWriter {
@@ -179,7 +181,7 @@ impl StoreWriter {
             retry_at: None,
             check_at: None,
             lost_to_storage: 0,
-            last_error: None,
+            last_error: LastError::default(),
         };
         this.filesystem.enforce(start);
         this.begin_next(reason, start, positions);
@@ -282,7 +284,7 @@ impl StoreWriter {
             current_bytes: self.current.as_ref().map_or(0, |segment| segment.file.bytes()),
             lost_to_storage: self.lost_to_storage + unwritten,
             pruned: usage.pruned,
-            last_error: self.last_error.clone().or(usage.last_error),
+            last_error: self.last_error.text().map(str::to_owned),
             unsynced_directory: usage.unsynced_directory,
         };
     }

@@ -38,6 +38,9 @@ impl Sink for StoreWriter {
         self.options = self.shared.lock().options;
         self.filesystem.set_limits(limits(&self.options));
         self.filesystem.enforce(self.clock_now());
+        if let Some(error) = self.filesystem.take_error() {
+            self.last_error.set(error);
+        }
         self.poll_finishing();
         self.check_directory(now);
         if self.current.is_none() && self.retry_at.is_none_or(|at| at <= now) {
@@ -56,6 +59,7 @@ impl Sink for StoreWriter {
                 Err(error) => self.abandon_ending(&error),
             }
         }
+        self.last_error.tick(now, self.current.is_some());
         self.update_status();
         Ok(Some(due))
     }
@@ -126,7 +130,7 @@ impl Sink for StoreWriter {
             Ok(()) => self.finish_segment(segment, SegmentEnd::Clean),
             Err(SinkError::Encode(error)) => return Err(SinkError::Encode(error)),
             Err(error) => {
-                self.last_error = Some(error.to_string());
+                self.last_error.set(error.to_string());
                 self.finish_segment(segment, SegmentEnd::Damaged);
             }
         }
@@ -151,14 +155,14 @@ impl Sink for StoreWriter {
                 last.wait();
                 last.take_error()
             }
-            None => self.last_error.clone(),
+            None => self.last_error.text().map(str::to_owned),
         };
         self.finishing.iter_mut().for_each(FinishingSegment::wait);
         self.poll_finishing();
         if failed.is_none() {
             self.written.clone_from(&self.tally);
         }
-        self.last_error = failed.clone().or(self.last_error.take());
+        failed.iter().for_each(|error| self.last_error.set(error.clone()));
         self.update_status();
         failed.map_or(Ok(()), |error| Err(SinkError::Other(error)))
     }
