@@ -198,6 +198,7 @@ impl CaptureInput {
         mut visit: impl FnMut(Examined<'_>),
     ) -> Result<(Completeness, ReadOutcome), Failure> {
         let mut checker = CompletenessChecker::of_first(self.facts());
+        checker.set_store(self.reader.segments().is_some());
         checker.set_recorder(self.is_recorded_by);
         for (name, same_as) in self.reader.segments().iter().flat_map(|reader| reader.list().duplicates()) {
             let (name, same_as) = (name.clone(), same_as.clone());

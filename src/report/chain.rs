@@ -15,11 +15,16 @@ const SPANS_IN_VERDICT: u64 = 7;
 const LINES: usize = 12;
 
 impl Completeness {
+    /// Whether the recording lacks its earliest segments. Of one segment, that is not known.
+    fn is_pruned(&self) -> bool {
+        self.chain.is_pruned && self.is_store
+    }
+
     /// States from when on the recording is complete, if earlier segments are gone.
     pub(super) fn since(&self) -> String {
         let start = self.chain.spans.first().and_then(|span| span.real_ns.0);
         match start {
-            Some(start) if self.chain.is_pruned && self.chain.segments > 1 => {
+            Some(start) if self.is_pruned() => {
                 format!(" since {}", local_time(start))
             }
             _ => String::new(),
@@ -69,7 +74,7 @@ impl Completeness {
     pub(super) fn chain_json(&self) -> Map<String, Value> {
         let chain = &self.chain;
         let mut fields = Map::new();
-        if chain.segments <= 1 && chain.single.is_none() && self.report.unobserved == 0 {
+        if !self.is_store && chain.single.is_none() && self.report.unobserved == 0 {
             return fields;
         }
         let spans: Vec<_> = chain.spans.iter().map(span_json).collect();
@@ -79,7 +84,7 @@ impl Completeness {
             .map(|(reason, continues)| json!({ "reason": reason.name(), "continues": continues }));
         fields.insert("segments".into(), chain.segments.into());
         fields.insert("segment".into(), json!(single));
-        fields.insert("pruned".into(), (chain.is_pruned && chain.segments > 1).into());
+        fields.insert("pruned".into(), self.is_pruned().into());
         fields.insert("unobserved_ns".into(), self.report.unobserved_ns.into());
         fields.insert("unobserved_intervals".into(), self.report.unobserved.into());
         fields.insert("absent".into(), self.report.absent.into());
@@ -113,13 +118,17 @@ impl TextTable {
     /// Adds the times without events and the findings, if there are any.
     pub(crate) fn chain(&mut self, completeness: &Completeness) {
         let chain = &completeness.chain;
-        if let Some((reason, continues)) = chain.single {
-            let other = if continues { "continues another one" } else { "continues no other one" };
+        if let Some((reason, continues)) = chain.single
+            && !completeness.is_store
+        {
             let why = reason.name();
-            self.sentence(
-                "segment",
-                &format!("one of a recording; it began by {why} and {other}, which is not checked here"),
-            );
+            let text = match continues {
+                true => format!(
+                    "one of a recording; it began by {why} after another one, which is not checked here"
+                ),
+                false => format!("the first one of a recording; it began by {why}"),
+            };
+            self.sentence("segment", &text);
         }
         let gaps: Vec<&Span> = chain.spans.iter().filter(|span| is_gap(span)).collect();
         for span in gaps.iter().take(LINES) {

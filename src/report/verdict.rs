@@ -17,6 +17,7 @@ use crate::time_spec::{brief, moment, rfc3339};
 /// Checks the completeness of a recording from all its records and damaged parts.
 pub(crate) struct CompletenessChecker {
     verifier: ChainVerifier,
+    is_store: bool,
     recorder: Option<u32>,
 }
 
@@ -26,6 +27,8 @@ pub(crate) struct Completeness {
     /// The segments of the recording.
     pub(crate) chain: ChainReport,
     pub(super) wall: WallClock,
+    /// Whether the recording is the whole of a store, or several files.
+    pub(super) is_store: bool,
     /// The process that is still recording.
     recorder: Option<u32>,
 }
@@ -39,7 +42,7 @@ impl CompletenessChecker {
 
     /// Creates a checker for a recording that begins with this capture.
     pub(crate) fn of_first(first: SegmentFacts<'_>) -> Self {
-        Self { verifier: ChainVerifier::new(first), recorder: None }
+        Self { verifier: ChainVerifier::new(first), is_store: false, recorder: None }
     }
 
     /// Continues with the next capture. `was_sealed` states whether the one before it ended
@@ -51,6 +54,11 @@ impl CompletenessChecker {
     /// Notes what the caller has found.
     pub(crate) fn add_finding(&mut self, finding: Finding) {
         self.verifier.add_finding(finding);
+    }
+
+    /// Notes whether the recording is the whole of a store, or several files.
+    pub(crate) fn set_store(&mut self, is_store: bool) {
+        self.is_store = is_store;
     }
 
     /// Notes the process that is still recording.
@@ -69,7 +77,7 @@ impl CompletenessChecker {
     /// Returns the result. `clean_end` states whether the recorder ended the capture cleanly.
     pub(crate) fn finish(self, clean_end: bool) -> Completeness {
         let (report, chain, wall) = self.verifier.finish(clean_end);
-        Completeness { report, chain, wall, recorder: self.recorder }
+        Completeness { report, chain, wall, is_store: self.is_store, recorder: self.recorder }
     }
 }
 

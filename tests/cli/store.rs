@@ -138,8 +138,18 @@ fn each_segment_verifies_alone_and_states_that_it_is_one_of_several() {
         let found = pmon(&["verify", "--json", &file]);
         let found = found.json();
         assert!(["complete", "lossy"].contains(&found["verdict"].as_str().unwrap()), "{found:#}");
-        assert!(pmon(&["verify", &file]).out.contains("segment      one of a recording"));
+        assert!(pmon(&["verify", &file]).out.contains("one of a recording"));
     }
+}
+
+#[test]
+fn a_store_whose_older_segments_were_removed_is_complete_since_its_only_segment() {
+    let recording = Recording::new(&["-n", "2k"], &[1000, 1500]);
+    (0..2).for_each(|number| fs::remove_file(recording.path(number)).unwrap());
+    let found = recording.verify(0);
+    assert_eq!((&found["pruned"], &found["segments"]), (&json!(true), &json!(1)));
+    let text = pmon(&["verify", &recording.store()]).expect(0).out;
+    assert!(text.contains("complete since") && !text.contains("one of a recording"), "{text}");
 }
 
 #[test]

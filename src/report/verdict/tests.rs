@@ -15,7 +15,7 @@ fn sealed() -> VerifyReport {
 }
 
 fn completeness(report: VerifyReport, wall: WallClock) -> Completeness {
-    Completeness { report, chain: ChainReport::default(), wall, recorder: None }
+    Completeness { report, chain: ChainReport::default(), wall, is_store: false, recorder: None }
 }
 
 /// Returns the sentence for a report, without a wall clock.
