@@ -49,6 +49,8 @@ pub struct Signals {
     queued: VecDeque<WakeReason>,
     /// What `SIGHUP` means.
     hangup: WakeReason,
+    /// Whether a signal has arrived that ends the recorder.
+    is_ending: bool,
 }
 
 impl Signals {
@@ -84,12 +86,43 @@ impl Signals {
         startup::prepare()?;
         startup::unblock(signals);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new(), hangup })
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(4),
+            pipe,
+            waker,
+            queued: VecDeque::new(),
+            hangup,
+            is_ending: false,
+        })
     }
 
     /// Returns a handle that ends a wait from another thread.
     pub fn wake(&self) -> WakeHandle {
         WakeHandle { waker: self.waker.clone() }
+    }
+
+    /// Returns whether a signal has ever arrived that ends a recorder: [`WakeReason::Interrupt`] or
+    /// [`WakeReason::Terminate`].
+    pub fn is_ending(&mut self) -> bool {
+        self.take_signals();
+        self.is_ending
+    }
+
+    fn take_signals(&mut self) {
+        let reasons = self.pipe.pending().filter_map(|signal| match signal {
+            SIGINT => Some(WakeReason::Interrupt),
+            SIGTERM => Some(WakeReason::Terminate),
+            SIGHUP => Some(self.hangup),
+            SIGCHLD => Some(WakeReason::Child),
+            SIGUSR1 => Some(WakeReason::Report),
+            SIGUSR2 => Some(WakeReason::Snapshot),
+            _ => None,
+        });
+        for reason in reasons {
+            self.is_ending |= matches!(reason, WakeReason::Interrupt | WakeReason::Terminate);
+            self.queued.push_back(reason);
+        }
     }
 
     /// Waits for a signal or a wake-up, at most for `timeout` if one is given. Several signals of
@@ -110,15 +143,7 @@ impl Signals {
                 Ok(()) => {}
             }
             if self.events.iter().any(|event| event.token() == SIGNALS) {
-                self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
-                    SIGINT => Some(WakeReason::Interrupt),
-                    SIGTERM => Some(WakeReason::Terminate),
-                    SIGHUP => Some(self.hangup),
-                    SIGCHLD => Some(WakeReason::Child),
-                    SIGUSR1 => Some(WakeReason::Report),
-                    SIGUSR2 => Some(WakeReason::Snapshot),
-                    _ => None,
-                }));
+                self.take_signals();
             }
             if self.events.iter().any(|event| event.token() == WAKER) {
                 self.queued.push_back(WakeReason::Woken);
@@ -168,15 +193,21 @@ mod tests {
             signal_hook::low_level::raise(SIGHUP).unwrap();
             assert_eq!(signals.wait(None).unwrap(), WakeReason::Terminate);
         }
+        assert!(signals.is_ending());
         let mut service = Signals::for_service().unwrap();
         signal_hook::low_level::raise(signal_hook::consts::SIGUSR2).unwrap();
         assert_eq!(service.wait(None).unwrap(), WakeReason::Snapshot);
         if !startup::is_ignored(SIGHUP) {
             signal_hook::low_level::raise(SIGHUP).unwrap();
             assert_eq!(service.wait(None).unwrap(), WakeReason::Reload);
+            assert!(!service.is_ending());
             assert_eq!(signals.wait(None).unwrap(), WakeReason::Terminate);
         }
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(service.is_ending(), "without a wait");
+        assert_eq!(service.wait(None).unwrap(), WakeReason::Terminate);
         drop(service);
+        while signals.wait(Some(Duration::ZERO)).unwrap() != WakeReason::Timeout {}
         let wake = signals.wake();
         thread::spawn(move || wake.wake());
         while signals.wait(None).unwrap() != WakeReason::Woken {}

@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     loop {
         match record(Path::new(&directory), &options, next, &manager, &mut signals)? {
             (WakeReason::Report, descriptors) => {
-                let error = program.exec(&descriptors);
+                let Err(error) = program.exec(&descriptors, &mut signals) else { return Ok(()) };
                 manager.notify(&format!("STATUS=not replaced: {error}"))?;
                 next = Next::Continue(descriptors);
             }

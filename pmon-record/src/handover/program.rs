@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{Descriptors, inherit, sys};
-use crate::startup;
+use crate::{Signals, startup};
 
 /// The program of this process, as it was started.
 #[derive(Clone, Debug)]
@@ -34,16 +34,16 @@ impl Program {
         &self.path
     }
 
-    /// Replaces this process's program, and passes the descriptors on. Returns only if that fails.
+    /// Replaces this process's program, and passes the descriptors on. Returns `Ok` if a signal has
+    /// arrived that ends the recorder: the next program would not receive it.
     ///
-    /// All threads end at once, so the recording must have ended. Signals that arrive from now on
-    /// are delivered to the next program. If this fails, nothing has changed, and the caller can
-    /// continue with the same descriptors.
-    pub fn exec(&self, descriptors: &Descriptors) -> io::Error {
-        self.try_exec(descriptors).err().unwrap_or_else(|| io::Error::other("execve returned"))
-    }
-
-    fn try_exec(&self, descriptors: &Descriptors) -> io::Result<()> {
+    /// All threads end at once, so the recording must have ended. Signals that arrive later are
+    /// delivered to the next program.
+    ///
+    /// # Errors
+    /// When the program cannot be run. Nothing has changed then, and the caller can continue with
+    /// the same descriptors.
+    pub fn exec(&self, descriptors: &Descriptors, signals: &mut Signals) -> io::Result<()> {
         let path = CString::new(self.path.clone().into_os_string().into_vec())?;
         let arguments: Vec<_> = self
             .arguments
@@ -63,7 +63,10 @@ impl Program {
             all.try_for_each(|(_, fd)| fcntl_setfd(fd, flags))
         };
         let result = match set_flags(FdFlags::empty()) {
-            Ok(()) => startup::with_control_signals_blocked(|| sys::execute(&path, &arguments, &variables)),
+            Ok(()) => startup::with_control_signals_blocked(|| match signals.is_ending() {
+                true => Ok(()),
+                false => sys::execute(&path, &arguments, &variables),
+            }),
             Err(error) => Err(error.into()),
         };
         // Programs that this process starts later must not inherit the descriptors.

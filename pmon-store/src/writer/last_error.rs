@@ -25,7 +25,7 @@ impl LastError {
         self.text.as_deref()
     }
 
-    /// Forgets the error if it is over. `is_written` states whether a segment is being written.
+    /// Removes the error if it is over. `is_written` states whether a segment is being written.
     pub(super) fn tick(&mut self, now: Instant, is_written: bool) {
         if !is_written {
             self.written_since = None;

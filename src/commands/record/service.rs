@@ -247,6 +247,17 @@ impl StoreService<'_> {
         if let Err(why) = &self.upgrade {
             return Reply::error(ErrorCode::Failed, why);
         }
+        let config = RecordConfig::read(self.line).and_then(|config| super::options(&config.args).map(drop));
+        if let Err(failure) = config {
+            let why = format!("the next recorder would not start: {}", failure.message());
+            return Reply::error(ErrorCode::Failed, why);
+        }
+        let store = self.handle.status();
+        if store.current.is_none() {
+            let error = store.last_error.unwrap_or_default();
+            let why = format!("the store cannot be written at the moment, try again later: {error}");
+            return Reply::error(ErrorCode::Failed, why);
+        }
         self.state.upgrade_requested = true;
         Reply::Upgrade(UpgradeReply {})
     }

@@ -42,13 +42,14 @@ pub(super) fn run(directory: &Path, config: RecordConfig, line: &[OsString]) -> 
     let program =
         Program::current().or_fail(exit::ENVIRONMENT, "cannot find the program in /proc; mount /proc")?;
     create_directory(directory)?;
-    let mut recorder = StoreRecorder { directory, line, config, upgrade_error: None };
+    let mut recorder = StoreRecorder { directory, line, config, signals: None, upgrade_error: None };
     loop {
         match recorder.record(kept)? {
             RecorderEnd::Done(code) => return Ok(code),
-            RecorderEnd::HandOver(descriptors) => {
+            RecorderEnd::HandOver(descriptors, mut signals) => {
                 // All threads have ended, and every file is complete.
-                let error = program.exec(&descriptors);
+                let Err(error) = program.exec(&descriptors, &mut signals) else { return Ok(exit::DONE) };
+                recorder.signals = Some(signals);
                 terminal::eprintln(format_args!(
                     "pmon: cannot run {}: {error}; this program goes on",
                     shown(program.path())
@@ -57,8 +58,10 @@ pub(super) fn run(directory: &Path, config: RecordConfig, line: &[OsString]) -> 
                 kept = Some(Ok(descriptors));
             }
         }
-        // Options that needed a restart are in force from now on.
-        recorder.config = RecordConfig::read(line)?;
+        // Options that needed a restart are in force from now on. The upgrade has checked them.
+        if let Ok(config) = RecordConfig::read(line) {
+            recorder.config = config;
+        }
     }
 }
 
@@ -67,6 +70,8 @@ struct StoreRecorder<'a> {
     directory: &'a Path,
     line: &'a [OsString],
     config: RecordConfig,
+    /// The handled signals, if this program was to be replaced and was not.
+    signals: Option<Signals>,
     /// Why this program was not replaced by another one.
     upgrade_error: Option<String>,
 }
@@ -75,17 +80,19 @@ struct StoreRecorder<'a> {
 enum RecorderEnd {
     /// The recording has ended; this is the exit code.
     Done(u8),
-    /// Another program shall continue with these descriptors.
-    HandOver(Descriptors),
+    /// Another program shall continue with these descriptors and receive the signals.
+    HandOver(Descriptors, Signals),
 }
 
 impl StoreRecorder<'_> {
     /// Records until a signal, the deadline, the end of the command, or a request to hand over.
     fn record(&mut self, kept: KeptDescriptors) -> Result<RecorderEnd, Failure> {
-        let Self { directory, line, config, .. } = self;
+        let Self { directory, line, config, signals, .. } = self;
         let (directory, args) = (*directory, &config.args);
         let options = super::options(args)?;
-        let mut signals = Signals::for_service()
+        let mut signals = signals
+            .take()
+            .map_or_else(Signals::for_service, Ok)
             .or_fail(exit::ENVIRONMENT, "cannot handle signals; check the limit on open files (ulimit -n)")?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let store = LockedStore::open(Arc::new(Directory::new(directory)), &host)?;
@@ -211,9 +218,14 @@ impl StoreRecorder<'_> {
         service.finish_clips(&|message| terminal::eprintln(format_args!("pmon: {message}")));
         drop(server);
         let joined = joined.map(|(writer, _)| drop(writer));
-        if let (WaitEnd::HandOver, Some(descriptors)) = (ended, descriptors) {
-            joined?;
-            return Ok(RecorderEnd::HandOver(descriptors));
+        if let (WaitEnd::HandOver, Some(descriptors)) = (ended, descriptors)
+            && !signals.is_ending()
+        {
+            // The next recorder counts what could not be written.
+            if let Err(failure) = joined {
+                terminal::eprintln(format_args!("pmon: {}", failure.message()));
+            }
+            return Ok(RecorderEnd::HandOver(descriptors, signals));
         }
         let counters = stopper.counters();
         let result = joined.and_then(|()| {
@@ -285,6 +297,13 @@ fn report_recovered(recovered: &Recovered, directory: &Path) {
         terminal::eprintln(format_args!(
             "pmon: kept {}: its header is unreadable, but `pmon print` can read its records",
             shown(&directory.join(name))
+        ));
+    }
+    for (name, why) in &recovered.failed {
+        terminal::eprintln(format_args!(
+            "pmon: cannot recover {}: {}; it stays as it is",
+            shown(&directory.join(name)),
+            harmless(why)
         ));
     }
 }
