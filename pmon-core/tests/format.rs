@@ -102,6 +102,7 @@ mod second {
         pub(super) texts: Vec<Option<Vec<u8>>>,
         pub(super) args_len: Option<u64>,
         pub(super) threads: Option<u64>,
+        pub(super) forked: Option<u64>,
         pub(super) parent_start: Option<u64>,
         pub(super) context: Option<Context>,
     }
@@ -223,6 +224,7 @@ fn expected(owned: &Owned) -> ReadRecord {
             ],
             args_len: details.args_len,
             threads: details.threads.map(u64::from),
+            forked: details.forked.map(|forked| forked.0),
             parent_start: details.parent_start_ticks,
             context: details.context.map(|of| Context {
                 login_uid: of.login_uid.into(),

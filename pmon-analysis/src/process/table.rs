@@ -285,6 +285,7 @@ impl ProcessTable {
 /// Fills the unknown fields of `process` from `details`.
 fn fill(process: &mut Process, details: &Details) {
     process.parent = process.parent.or(details.ppid.filter(|&ppid| ppid != 0).map(Tgid));
+    process.start = process.start.or(details.forked);
     let name = details.comm.as_deref().map(|name| Arc::from(&name[..name.len().min(MAX_NAME)]));
     process.name = process.name.take().or(name);
 }

@@ -38,6 +38,7 @@ pub(crate) struct DetailsSections {
     /// Process ids and start times, by process id mod 4096.
     starts: HashMap<u32, (u32, u64)>,
     parent_start: u64,
+    fork_offset: u64,
     group: u32,
     offset: u32,
 }
@@ -84,6 +85,11 @@ impl DetailsSections {
         let args = profile.has_args.then(|| self.arguments(profile.strings[2], columns, strings));
         let args_len = Some(columns.take("DETAILS_ARGS_LEN")).filter(|&len| len != 0);
         let threads = Some(columns.take("DETAILS_THREADS")).filter(|&threads| threads != 0);
+        let forked = columns.take("DETAILS_FORK").checked_sub(1).map(|code| {
+            let forked = apply(code, self.start.wrapping_mul(TICK).wrapping_add(self.fork_offset));
+            self.fork_offset = forked.wrapping_sub(self.start.wrapping_mul(TICK));
+            forked
+        });
         let parent_start = self.parent_start(columns.take("DETAILS_PARENT_START"));
         if let Some(start) = start {
             self.starts.insert(tgid % 4096, (tgid, start));
@@ -101,6 +107,7 @@ impl DetailsSections {
             texts: parts.chain([args, filename]).collect(),
             args_len,
             threads,
+            forked,
             parent_start,
             context,
         })

@@ -96,7 +96,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// Names of the columns, in the order of their numbers.
-const NAMES: [&str; 64] = [
+const NAMES: [&str; 65] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -161,6 +161,7 @@ const NAMES: [&str; 64] = [
     "USAGE_PROCESS",
     "USAGE_PROCESS_CPU",
     "DETAILS_THREADS",
+    "DETAILS_FORK",
 ];
 
 /// The columns of a payload, and the number of values taken from each.

@@ -113,6 +113,7 @@ pub(crate) fn sample_records() -> Vec<Owned> {
         filename: Some(b"./true".to_vec()),
         args_len: Some(1 << 33),
         threads: Some(u32::MAX),
+        forked: Some(MonoNs(1_002_345)),
         context: Some(ProcessContext {
             session: 100,
             group: 101,
@@ -259,8 +260,9 @@ pub(crate) fn sample_records_1_0() -> Vec<Owned> {
         | Owned::Other(Record::Loss(Loss { cause: LossCause::Storage | LossCause::Restart, .. })) => None,
         Owned::Other(Record::Details(details)) => {
             let new = Details::missed(details.subject, MissReason::Gone);
-            let Details { parent_start_ticks, filename, args_len, context, threads, .. } = new;
-            let details = Details { parent_start_ticks, filename, args_len, context, threads, ..*details };
+            let Details { parent_start_ticks, filename, args_len, context, threads, forked, .. } = new;
+            let old = Details { parent_start_ticks, filename, args_len, context, ..*details };
+            let details = Details { threads, forked, ..old };
             Some(Owned::Other(Record::Details(Box::new(details))))
         }
         owned => Some(owned),
@@ -325,6 +327,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
                 args,
                 args_len,
                 threads: args_len.map(|len| len as u32 | 1),
+                forked: args_len.map(|len| MonoNs(len >> 2)).filter(|_| ppid.is_some()),
                 context,
             })))
         },

@@ -58,6 +58,7 @@ impl ProcessModel {
             return;
         }
         let (scan, era) = (self.scan, self.era);
+        let forked = details.forked.map(|time| (time, self.boot_ns(time)));
         let process = self.table.get_mut(slot);
         process.is_only_scanned |= is_new;
         process.last_scan = scan;
@@ -74,6 +75,7 @@ impl ProcessModel {
         process.namespace_pid =
             process.namespace_pid.or(details.context.map(|of| of.pid).filter(|&pid| pid != 0));
         process.start_ticks = process.start_ticks.or(details.start_ticks);
+        process.fork = process.fork.or(forked);
         if self.name(slot).is_unknown() {
             self.table.get_mut(slot).name = Name::of_details(details);
         }

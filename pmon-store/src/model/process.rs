@@ -36,7 +36,7 @@ impl<'a> ProcessRef<'a> {
     }
 
     /// Returns the time of the fork event; `None` if the fork was lost or happened before the
-    /// recording, or before the segment from whose opening the model was rebuilt.
+    /// recording.
     pub fn forked_at(&self) -> Option<MonoNs> {
         self.process().fork.map(|(time, _)| time)
     }
@@ -149,6 +149,7 @@ impl<'a> ProcessRef<'a> {
             args_len: image.and_then(Image::args_len),
             context: self.context(),
             threads: self.threads(),
+            forked: self.forked_at(),
         }
     }
 

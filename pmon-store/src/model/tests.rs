@@ -403,7 +403,7 @@ fn check_links(model: &ProcessModel) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn the_model_equals_the_process_table_after_each_record(steps in steps(), modes: (bool, bool)) {

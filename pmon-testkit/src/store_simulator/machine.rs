@@ -137,6 +137,7 @@ impl Machine {
             args_len: None,
             context: None,
             threads: None,
+            forked: None,
         })
     }
 

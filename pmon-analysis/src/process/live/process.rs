@@ -139,6 +139,7 @@ impl LiveProcess {
         self.group = self.group.or(details.context.map(|of| of.group));
         self.namespace_pid = self.namespace_pid.or(details.context.map(|of| of.pid).filter(|&pid| pid != 0));
         self.name = self.name.take().or_else(|| name_of(details));
+        self.start = self.start.or(details.forked);
         if let (Some(ticks), false) = (details.start_ticks, self.has_kernel_start) {
             (self.start_ticks, self.has_kernel_start) = (Some(ticks), true);
         }

@@ -191,3 +191,15 @@ fn before_format_1_2_a_process_ends_with_its_first_thread_if_no_other_thread_is_
     assert_eq!(end(0), Some((MonoNs(2), Some(WaitStatus::from_raw(256)))));
     assert_eq!(end(1), Some((MonoNs(2), None)));
 }
+
+#[test]
+fn the_opening_of_a_segment_states_when_processes_were_forked() {
+    let opening = |pid, forked| {
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
+        OwnedRecord::Details(Box::new(Details { forked, ..details(subject, "sh", 1) }))
+    };
+    let known =
+        processes(&[fork(5, 1, (10, 10)), opening(10, Some(MonoNs(7))), opening(20, Some(MonoNs(3)))]);
+    let start = |pid| known.process(Tgid(pid)).unwrap().start;
+    assert_eq!((start(10), start(20)), (Some(MonoNs(5)), Some(MonoNs(3))));
+}

@@ -94,12 +94,13 @@ pub(crate) enum Column {
     UsageThreads = 60,
     UsageProcess = 61,
     UsageProcessCpu = 62,
-    // This column holds one value per details record.
+    // These columns hold one value per details record.
     DetailsThreads = 63,
+    DetailsFork = 64,
 }
 
 /// Number of columns.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 65;
 /// Bytes of a section before its data: column, plane, codec, zero, then the fields below.
 const SECTION_HEADER: usize = 12;
 const RAW_LEN: Range<usize> = 4..8;
@@ -373,10 +374,10 @@ impl ColumnReader {
 
 /// A set of columns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ColumnSet(u64);
+pub(crate) struct ColumnSet(u128);
 
 impl ColumnSet {
-    pub(crate) const ALL: Self = Self(u64::MAX);
+    pub(crate) const ALL: Self = Self(u128::MAX);
     /// The columns of notes.
     pub(crate) const NOTES: Self = Self::of(&[
         Column::NoteAt,

@@ -58,6 +58,8 @@ pub(crate) struct DetailsState {
     pid_offset: u32,
     profiles: DetailsProfiles,
     words: WordStream,
+    /// Time of the last fork minus the last start time, in ns.
+    fork_offset: u64,
     /// Total length in bytes of the strings in the decoded records; many records can refer to one
     /// string.
     details_bytes: usize,
@@ -151,6 +153,12 @@ impl DetailsState {
         }
         out.put(Column::DetailsArgsLen, details.args_len.unwrap_or(0));
         out.put(Column::DetailsThreads, details.threads.unwrap_or(0).into());
+        let expected = self.fork();
+        let forked = details.forked.map(|forked| (forked, delta64(forked.0, expected)));
+        // No kernel has a time whose code does not fit.
+        let forked = forked.filter(|&(_, code)| code < u64::MAX);
+        out.put(Column::DetailsFork, forked.map_or(0, |(_, code)| 1 + code));
+        self.learn_fork(forked.map(|(forked, _)| forked));
         let expected = self.parent_start();
         let parent_start = details.parent_start_ticks.map(|start| (start, delta64(start, expected)));
         let parent_start = parent_start.filter(|&(_, code)| code < u64::MAX);
@@ -190,6 +198,18 @@ impl DetailsState {
         let usage = usage::decode(start, expected.start, from);
         self.learn(&expected, None, Some(usage.start_ticks));
         Some(Box::new(usage))
+    }
+
+    /// Predicts the time of a fork from the last start time, and how much later the previous fork
+    /// was than its start time.
+    fn fork(&self) -> u64 {
+        self.start.wrapping_mul(TICK).wrapping_add(self.fork_offset)
+    }
+
+    fn learn_fork(&mut self, forked: Option<MonoNs>) {
+        if let Some(forked) = forked {
+            self.fork_offset = forked.0.wrapping_sub(self.start.wrapping_mul(TICK));
+        }
     }
 
     /// Predicts the start time of the parent: from its last details, or the previous parent's.
@@ -288,6 +308,10 @@ impl DetailsState {
         let tgid = subject.tgid();
         let args_len = Some(from.take(Column::DetailsArgsLen)).filter(|&len| len != 0);
         let threads = Some(from.take(Column::DetailsThreads) as u32).filter(|&threads| threads != 0);
+        let expected = self.fork();
+        let forked = from.take(Column::DetailsFork).checked_sub(1);
+        let forked = forked.map(|code| MonoNs(undelta64(code, expected)));
+        self.learn_fork(forked);
         let expected = self.parent_start();
         let parent_start_ticks =
             from.take(Column::DetailsParentStart).checked_sub(1).map(|code| undelta64(code, expected));
@@ -318,6 +342,7 @@ impl DetailsState {
             args,
             args_len,
             threads,
+            forked,
             context,
         }
     }

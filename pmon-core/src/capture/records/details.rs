@@ -97,6 +97,8 @@ pub struct Details {
     pub context: Option<ProcessContext>,
     /// Number of threads of the process when a scan found it; never 0.
     pub threads: Option<u32>,
+    /// Time of the process's fork event, in the opening of a segment whose recorder received it.
+    pub forked: Option<MonoNs>,
 }
 
 /// Overhead of one heap allocation, in bytes.
@@ -121,6 +123,7 @@ impl Details {
             args_len: None,
             context: None,
             threads: None,
+            forked: None,
         }
     }
 
