@@ -6,8 +6,10 @@
 //! ```sh
 //! PMON_STORE_SECONDS=60 cargo test --release --test store -- full_disk
 //! PMON_STORE_SECONDS=600 cargo test --release --test store -- fast_motion
+//! PMON_STORE_SECONDS=120 cargo test --release --test store -- clips
 //! ```
 
+mod clips;
 mod fast_motion;
 mod full_disk;
 mod kills;

@@ -17,7 +17,7 @@ use rustix::thread::gettid;
 
 use super::connection::{Connection, Step};
 use super::protocol::{ErrorCode, Reply, Request};
-use super::socket::ControlSocket;
+use super::socket::{ControlSocket, FileIdentity, identity_of};
 
 /// Maximum number of clients at a time. Further ones receive an error.
 pub const MAX_CLIENTS: usize = 16;
@@ -39,6 +39,7 @@ const FIRST_CLIENT: usize = 2;
 #[derive(Debug)]
 pub struct ControlServer {
     path: PathBuf,
+    identity: FileIdentity,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -105,7 +106,7 @@ impl ControlServer {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (requests, incoming) = channel();
         let (replies_in, replies) = channel();
-        let path = socket.path().to_owned();
+        let (path, identity) = (socket.path().to_owned(), socket.identity);
         let state = ServerThread {
             registry: poll.registry().try_clone()?,
             socket,
@@ -120,12 +121,17 @@ impl ControlServer {
             notify,
         };
         let thread = thread::Builder::new().name("pmon-control".into()).spawn(move || state.run(poll))?;
-        Ok((Self { path, shared, thread: Some(thread) }, incoming))
+        Ok((Self { path, identity, shared, thread: Some(thread) }, incoming))
     }
 
     /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the socket still has its name, so that clients find it.
+    pub fn is_reachable(&self) -> bool {
+        identity_of(&self.path) == Some(self.identity)
     }
 }
 

@@ -45,8 +45,16 @@ pub(super) fn paths_for(store: &Path, system_store: &Path, system_run: &Path) ->
 pub struct ControlSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the socket's file.
-    identity: (u64, u64),
+    pub(super) identity: FileIdentity,
+}
+
+/// Device and inode of a file.
+pub(super) type FileIdentity = (u64, u64);
+
+/// Returns the identity of the file at a path, if there is one.
+pub(super) fn identity_of(path: &Path) -> Option<FileIdentity> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 impl ControlSocket {
@@ -89,8 +97,8 @@ impl ControlSocket {
         // by its credentials.
         fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
         listener.set_nonblocking(true)?;
-        let meta = fs::symlink_metadata(path)?;
-        Ok(Self { listener, path: path.to_owned(), identity: (meta.dev(), meta.ino()) })
+        let identity = identity_of(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { listener, path: path.to_owned(), identity })
     }
 
     /// Returns the path of the socket.
@@ -113,8 +121,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let is_ours = |meta: fs::Metadata| (meta.dev(), meta.ino()) == self.identity;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        if identity_of(&self.path) == Some(self.identity) {
             // If it fails, the next recorder replaces the socket.
             let _ = fs::remove_file(&self.path);
         }

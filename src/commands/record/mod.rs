@@ -2,6 +2,7 @@
 
 mod file;
 mod handover;
+mod listener;
 mod reload;
 mod service;
 mod store;

@@ -14,6 +14,7 @@ use pmon_store::control::{
 };
 use pmon_store::{StoreHandle, TriggerCounts, TriggerFired, TriggersHandle};
 
+use super::listener::ControlListener;
 use super::reload;
 use super::summary::recorded_and_lost;
 use crate::config::RecordConfig;
@@ -57,8 +58,7 @@ pub(super) struct StoreService<'a> {
     pub(super) triggers: TriggersHandle,
     /// Clips that triggers request.
     pub(super) fired: Receiver<TriggerFired>,
-    /// Requests of the control socket; `None` if there is no socket.
-    pub(super) incoming: Option<Receiver<IncomingRequest>>,
+    pub(super) listener: ControlListener,
     pub(super) state: ServiceState,
 }
 
@@ -98,14 +98,13 @@ impl RecorderService for StoreService<'_> {
             },
             _ => {}
         }
-        while let Some(IncomingRequest { request, reply }) =
-            self.incoming.as_ref().and_then(|incoming| incoming.try_recv().ok())
-        {
+        while let Some(IncomingRequest { request, reply }) = self.listener.next() {
             self.answer(&request, reply, counters, display);
         }
         self.request_clips_of_triggers(display);
         self.finish_clips(&|message| display.print(message));
         self.report_storage(display);
+        self.listener.restore();
         let interval = if self.state.pending.is_empty() { CHECK_INTERVAL } else { CLIP_INTERVAL };
         Instant::now() + interval
     }

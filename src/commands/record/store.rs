@@ -6,20 +6,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use pmon_core::capture::Header;
 use pmon_record::handover::{Descriptors, Program};
 use pmon_record::{Recording, Signals};
 use pmon_store::clip::{ClipConfig, ClipService, read_clock};
-use pmon_store::control::{ControlServer, ControlSocket, IncomingRequest};
 use pmon_store::{
     Directory, LockedStore, MemoryFilesystem, OpenStoreError, ProcessModel, Recovered, StoreHandle,
     StoreWriter, Triggers,
 };
 
 use super::handover::{self, KeptDescriptors, Service, StartedSubscription};
+use super::listener::ControlListener;
 use super::reload::store_options;
 use super::service::{RecorderFacts, ServiceState, StoreService};
 use super::summary::StoreSummary;
@@ -139,7 +138,7 @@ impl StoreRecorder<'_> {
             }
         };
         let clips = clip_service(directory, &handle, &header, args.store.flight.is_some());
-        let (server, incoming) = control_server(directory, &signals).unzip();
+        let listener = ControlListener::start(directory, signals.wake());
         let (shown_store, transport) = (shown(directory), &header.meta.transport);
         let how = match (args.store.flight, &positions) {
             (Some(length), _) => {
@@ -183,7 +182,7 @@ impl StoreRecorder<'_> {
             clips: clips.as_ref().map(ClipService::handle),
             triggers,
             fired,
-            incoming,
+            listener,
             state: ServiceState::after(self.upgrade_error.take()),
         };
         let output = || describe(&handle);
@@ -216,7 +215,7 @@ impl StoreRecorder<'_> {
         // they are complete.
         clips.into_iter().for_each(ClipService::finish);
         service.finish_clips(&|message| terminal::eprintln(format_args!("pmon: {message}")));
-        drop(server);
+        drop(service);
         let joined = joined.map(|(writer, _)| drop(writer));
         if let (WaitEnd::HandOver, Some(descriptors)) = (ended, descriptors)
             && !signals.is_ending()
@@ -328,17 +327,6 @@ fn clip_service(
         ));
     };
     ClipService::start(config).map_err(failed).ok()
-}
-
-/// Starts the control socket. A recorder without one still records.
-fn control_server(directory: &Path, signals: &Signals) -> Option<(ControlServer, Receiver<IncomingRequest>)> {
-    let wake = signals.wake();
-    let start = |socket| ControlServer::start(socket, move || wake.wake());
-    ControlSocket::bind(directory).and_then(start).map_err(|error| {
-        terminal::eprintln(format_args!(
-            "pmon: cannot listen for `pmon snapshot` and `pmon control`: {error}; the recording goes on without them"
-        ));
-    }).ok()
 }
 
 fn facts(header: &Header, directory: &Path, is_flight: bool) -> RecorderFacts {
