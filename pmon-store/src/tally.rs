@@ -78,6 +78,7 @@ impl Tally {
     }
 
     /// Adds a record.
+    #[inline]
     pub(crate) fn apply(&mut self, record: &Record<'_>, order: ByteOrder) {
         match record {
             Record::Event(datagram, _) => {

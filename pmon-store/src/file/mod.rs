@@ -261,6 +261,7 @@ impl CaptureFile {
     }
 
     /// Returns whether a reader of the file finds every record so far.
+    #[inline]
     pub(crate) fn holds_all(&self) -> bool {
         let holds_blocks = match &self.output {
             CaptureOutput::Regular(regular) => regular.holds_all,

@@ -11,6 +11,7 @@ use super::table::{Changed, Id, NONE, Process, Slot};
 use super::{ProcessModel, process_state};
 
 impl ProcessModel {
+    #[inline]
     pub(super) fn apply_event(&mut self, event: &Event, usage: Option<&Usage>) {
         self.now = self.now.max(event.time);
         if self.zombie != NONE {
@@ -26,7 +27,7 @@ impl ProcessModel {
             }
             EventBody::Comm { task, comm } => {
                 let (slot, thread) = self.active(task);
-                let name = Name::new(comm.as_bytes());
+                let name = Name::of_comm(&comm);
                 match thread {
                     NONE if slot == NONE || !task.is_leader() => {}
                     NONE => self.table.get_mut(slot).name = name,
@@ -105,22 +106,22 @@ impl ProcessModel {
     /// Returns the process and the thread of a task that has an event, and adds them first if they
     /// are unknown. A slot is [`NONE`] if there is no room, or for the first thread.
     fn active(&mut self, task: Task) -> (Slot, Slot) {
-        if task.is_leader()
-            && let Some(slot) = self.table.find(task.tgid.0)
-            && self.table.get(slot).exit.is_some()
-        {
+        let mut slot = self.get_or_insert(task.tgid.0);
+        if slot != NONE && task.is_leader() && self.table.get(slot).exit.is_some() {
             // The process has ended, so this is another one, whose fork was lost.
             self.remove(slot);
+            slot = self.get_or_insert(task.tgid.0);
         }
-        let slot = self.get_or_insert(task.tgid.0);
         if slot == NONE {
             return (NONE, NONE);
         }
         let now = self.now;
         let process = self.table.get_mut(slot);
         (process.last_event, process.is_only_scanned) = (now, false);
+        if task.is_leader() {
+            return (slot, NONE);
+        }
         let thread = match self.table.id(task.tid.0) {
-            _ if task.is_leader() => NONE,
             Some(Id::Thread(thread)) if self.table.thread(thread).process == slot => thread,
             id => {
                 if let Some(Id::Process(other)) = id
@@ -165,13 +166,16 @@ impl ProcessModel {
         };
         self.table.images.share(new.image);
         if let Some(child) = self.insert(new) {
-            self.table.set_parent(child, parent.tgid.0);
+            self.table.set_first_parent(child, slot, parent.tgid.0);
         }
     }
 
     /// Returns the name that a child inherits from a thread, unless it is that of the image.
     fn name_of_thread(&self, slot: Slot, tid: u32) -> Name {
         let process = self.table.get(slot);
+        if process.first_thread == NONE {
+            return process.name.clone();
+        }
         let Some(Id::Thread(thread)) = self.table.id(tid) else { return process.name.clone() };
         let thread = self.table.thread(thread);
         let image = self.table.images.get(process.image);

@@ -1,6 +1,7 @@
 //! The processes and threads in memory: slots, the index of ids, and the links between them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use pmon_analysis::process::ExitState;
@@ -235,14 +236,17 @@ impl Table {
     }
 
     fn add(&mut self, process: Process) -> Option<Slot> {
-        if let Some(&slot) = self.index.get(&process.pid) {
-            // Only its children were known so far.
-            let known = &mut self.processes[slot as usize];
-            let first_child = known.first_child;
-            *known = Process { first_child, ..process };
-            return Some(slot);
-        }
-        let pid = process.pid;
+        let entry = match self.index.entry(process.pid) {
+            Entry::Occupied(entry) => {
+                // Only its children were known so far.
+                let slot = *entry.get();
+                let known = &mut self.processes[slot as usize];
+                let first_child = known.first_child;
+                *known = Process { first_child, ..process };
+                return Some(slot);
+            }
+            Entry::Vacant(entry) => entry,
+        };
         let slot = match self.free_processes.pop() {
             Some(slot) => {
                 self.processes[slot as usize] = process;
@@ -258,7 +262,7 @@ impl Table {
                 return None;
             }
         };
-        self.index.insert(pid, slot);
+        entry.insert(slot);
         Some(slot)
     }
 
@@ -390,6 +394,22 @@ impl Table {
             return;
         }
         self.unlink_parent(slot);
+        self.link(slot, parent);
+    }
+
+    /// Sets the parent of a process that has none yet. `parent` is the slot in which `ppid` was
+    /// found before the process was added, which may have removed it.
+    pub(super) fn set_first_parent(&mut self, slot: Slot, parent: Slot, ppid: u32) {
+        let Process { pid, is_known, .. } = *self.get(parent);
+        if is_known && pid == ppid && parent != slot && self.get(slot).first_child == NONE {
+            self.link(slot, parent);
+        } else {
+            self.set_parent(slot, ppid);
+        }
+    }
+
+    /// Adds a process without parent to the children of another one.
+    fn link(&mut self, slot: Slot, parent: Slot) {
         let next = std::mem::replace(&mut self.get_mut(parent).first_child, slot);
         if next != NONE {
             self.get_mut(next).siblings.0 = slot;

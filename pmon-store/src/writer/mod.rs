@@ -200,6 +200,7 @@ impl StoreWriter {
     }
 
     /// Applies a record to the model, and passes it to the observer.
+    #[inline]
     fn apply(&mut self, record: &Record<'_>) {
         let Some(observer) = &mut self.observer else { return self.model.apply(record) };
         let event = match record {
@@ -217,6 +218,7 @@ impl StoreWriter {
     }
 
     /// Writes a record to the current segment.
+    #[inline]
     fn write(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         let Some(segment) = &mut self.current else { return Ok(()) };
         let written = segment.record(record, &self.tally);
@@ -225,6 +227,7 @@ impl StoreWriter {
 
     /// Handles the result of a call on the current segment's file. Only a record that does not fit
     /// the format is an error.
+    #[inline]
     fn check(&mut self, result: Result<(), SinkError>) -> Result<(), SinkError> {
         match result {
             Ok(()) => self.note_written(),
@@ -235,6 +238,7 @@ impl StoreWriter {
     }
 
     /// Remembers the records so far as written if the current file has all of them.
+    #[inline]
     fn note_written(&mut self) {
         if let Some(segment) = &mut self.current
             && segment.file.holds_all()

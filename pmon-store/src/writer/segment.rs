@@ -43,10 +43,14 @@ pub(super) struct OpenSegment {
 
 impl OpenSegment {
     /// Appends a record; `tally` holds all records so far, including this one.
+    #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>, tally: &Tally) -> Result<(), SinkError> {
+        self.has_records = true;
+        if let Record::Event(..) = record {
+            return self.file.record(record);
+        }
         self.spans.add(record);
         let record = if self.is_adjusted { self.adjusted(record, tally) } else { Cow::Borrowed(record) };
-        self.has_records = true;
         self.file.record(&record)
     }
 

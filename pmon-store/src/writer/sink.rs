@@ -17,7 +17,9 @@ impl Sink for StoreWriter {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.apply(record);
         self.tally.apply(record, self.template.byte_order);
-        self.unwritten_spans.add(record);
+        if !matches!(record, Record::Event(..)) {
+            self.unwritten_spans.add(record);
+        }
         match record {
             Record::Scope(scope) => self.scope = Some(scope.clone()),
             Record::Clock(clock) => self.clock = (*clock, self.now),
