@@ -12,7 +12,9 @@ mod process;
 mod table;
 
 use pmon_analysis::process::{ExitState, ProcessExit};
-use pmon_core::capture::{ClockAnchor, Details, DetailsSubject, ProcessState, Record, Usage};
+use pmon_core::capture::{
+    ClockAnchor, Details, DetailsSubject, ProcessState, Record, RecordedDatagram, Usage,
+};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -75,6 +77,11 @@ impl ProcessModel {
     pub fn apply(&mut self, record: &Record<'_>) {
         self.credit = self.credit.saturating_add(CREDIT);
         match record {
+            // A copy of an event that was just written would stall the processor: its fields were
+            // stored one by one.
+            Record::Event(RecordedDatagram::Event(event), usage) => {
+                self.apply_event(event, usage.as_deref());
+            }
             Record::Event(datagram, usage) => {
                 if let Some(event) = datagram.event(self.order) {
                     self.apply_event(&event, usage.as_deref());
