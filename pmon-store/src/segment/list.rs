@@ -1,5 +1,6 @@
 //! The segments in a directory.
 
+use std::collections::HashMap;
 use std::io;
 
 use pmon_core::capture::Header;
@@ -39,8 +40,16 @@ impl StoreListing {
     /// # Errors
     /// When the directory cannot be listed. A file that cannot be read is no error.
     pub fn read(filesystem: &dyn Filesystem) -> io::Result<Self> {
+        Ok(Self::of(filesystem, filesystem.list()?, Self::default()))
+    }
+
+    /// Returns the listing of files. The headers of segments in an `earlier` listing are not read
+    /// again.
+    pub(crate) fn of(filesystem: &dyn Filesystem, files: Vec<FileEntry>, earlier: Self) -> Self {
+        let known = earlier.segments.into_iter().map(|segment| (segment.entry.name, segment.header));
+        let mut known: HashMap<String, Header> = known.collect();
         let mut this = Self::default();
-        for entry in filesystem.list()? {
+        for entry in files {
             let (stem, is_partial) = match entry.name.strip_suffix(PARTIAL) {
                 Some(stem) => (stem, true),
                 None => (&*entry.name, false),
@@ -51,14 +60,14 @@ impl StoreListing {
                 }
                 continue;
             };
-            match header(filesystem, &entry.name) {
+            match known.remove(&entry.name).or_else(|| header(filesystem, &entry.name)) {
                 Some(header) => this.segments.push(SegmentFile { entry, name, is_partial, header }),
                 None if is_partial => this.unreadable.push(entry),
                 None => this.others.push(entry),
             }
         }
         this.segments = in_order(std::mem::take(&mut this.segments), |segment| OrderKey::of(&segment.header));
-        Ok(this)
+        this
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a store takes on disk, and which segments are removed to make room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::time::SystemTime;
 
@@ -40,6 +40,8 @@ pub(super) struct Ledger {
     pub(super) directory_modified: Option<SystemTime>,
     /// Finished segments, oldest first.
     pub(super) sealed: VecDeque<SealedSegment>,
+    /// Names of the segments that other machines recorded.
+    pub(super) foreign: HashSet<String>,
     /// Start of the segment after the sealed ones.
     pub(super) current_start: Option<ClockAnchor>,
     pub(super) pruned: u64,

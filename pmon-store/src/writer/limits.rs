@@ -1,7 +1,7 @@
 //! A store's directory within limits: room is made before each write, so the limits hold at every
 //! moment.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,9 @@ use pmon_core::capture::{ClockAnchor, Meta};
 
 use super::ledger::{Ledger, PAGE, SealedSegment, is_full, modified, pages};
 use crate::disk::{DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork};
+use crate::file::PARTIAL;
 use crate::segment::{
-    RetentionLimits, SegmentFile, StoreListing, is_recorder_file, is_store_file, restricted,
+    RetentionLimits, SegmentFile, SegmentName, StoreListing, is_recorder_file, is_store_file, restricted,
 };
 
 /// A directory within the limits of a store.
@@ -60,14 +61,23 @@ pub(crate) struct UsageSummary {
 }
 
 impl LimitedFilesystem {
-    /// Counts the files of the store.
+    /// Counts the files of the store. `earlier` is a listing of it, whose headers are not read
+    /// again.
     ///
     /// # Errors
     /// When the directory cannot be listed.
-    pub(crate) fn new(inner: Arc<dyn Filesystem>, meta: &Meta, limits: RetentionLimits) -> io::Result<Self> {
-        let ledger = Arc::new(Mutex::new(Ledger::new(limits)));
+    pub(crate) fn new(
+        inner: Arc<dyn Filesystem>,
+        meta: &Meta,
+        limits: RetentionLimits,
+        earlier: StoreListing,
+    ) -> io::Result<Self> {
+        let mut ledger = Ledger::new(limits);
+        ledger.directory_modified = modified(&*inner);
+        let ledger = Arc::new(Mutex::new(ledger));
         let this = Self { inner, ledger, machine: StoreMachine::of(meta) };
-        this.recount(&mut this.lock())?;
+        let listing = StoreListing::of(&*this.inner, this.inner.list()?, earlier);
+        this.count(&mut this.lock(), listing);
         Ok(this)
     }
 
@@ -136,14 +146,41 @@ impl LimitedFilesystem {
         }
     }
 
-    /// Lists the directory, and counts its files.
+    /// Lists the directory, and counts its files. Reads headers only if there is a new segment.
     fn recount(&self, ledger: &mut Ledger) -> io::Result<()> {
         ledger.directory_modified = modified(&*self.inner);
-        let listing = StoreListing::read(&*self.inner)?;
+        let entries = self.inner.list()?;
+        let counted: HashSet<&str> = ledger.files.values().map(|file| &*file.name).collect();
+        let is_new = |name: &str| {
+            let stem = name.strip_suffix(PARTIAL).unwrap_or(name);
+            SegmentName::parse(stem).is_some() && !counted.contains(name) && !ledger.foreign.contains(name)
+        };
+        if entries.iter().any(|entry| is_new(&entry.name)) {
+            self.count(ledger, StoreListing::of(&*self.inner, entries, StoreListing::default()));
+            return Ok(());
+        }
+        let names: HashSet<&str> = entries.iter().map(|entry| &*entry.name).collect();
+        ledger.sealed.retain(|segment| names.contains(&*segment.name));
+        let is_counted = |name: &str| counted.contains(name) || self.machine.owns(name);
+        let is_ours: Vec<bool> = entries
+            .iter()
+            .map(|entry| is_counted(&entry.name) && !ledger.foreign.contains(&entry.name))
+            .collect();
+        let ours = entries.into_iter().zip(is_ours).filter_map(|(entry, is_ours)| is_ours.then_some(entry));
+        ledger.count(ours.collect());
+        ledger.count_directory(&*self.inner);
+        Ok(())
+    }
+
+    /// Counts the files of a listing.
+    fn count(&self, ledger: &mut Ledger, listing: StoreListing) {
         let is_open = |name: &str| ledger.files.values().any(|file| file.is_open && file.name == name);
-        let mut sealed = VecDeque::new();
-        let mut counted = Vec::new();
-        for segment in listing.segments.into_iter().filter(|segment| self.machine.recorded(segment)) {
+        let (mut sealed, mut foreign, mut counted) = (VecDeque::new(), HashSet::new(), Vec::new());
+        for segment in listing.segments {
+            if !self.machine.recorded(&segment) {
+                foreign.insert(segment.entry.name);
+                continue;
+            }
             if !segment.is_partial && !is_open(&segment.entry.name) {
                 sealed.push_back(SealedSegment {
                     name: segment.entry.name.clone(),
@@ -153,12 +190,15 @@ impl LimitedFilesystem {
             }
             counted.push(segment.entry);
         }
-        let others = listing.others.into_iter().chain(listing.unreadable);
-        counted.extend(others.filter(|entry| self.machine.owns(&entry.name)));
-        ledger.sealed = sealed;
+        for entry in listing.others.into_iter().chain(listing.unreadable) {
+            match self.machine.owns(&entry.name) {
+                true => counted.push(entry),
+                false => drop(foreign.insert(entry.name)),
+            }
+        }
+        (ledger.sealed, ledger.foreign) = (sealed, foreign);
         ledger.count(counted);
         ledger.count_directory(&*self.inner);
-        Ok(())
     }
 }
 

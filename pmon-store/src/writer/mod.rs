@@ -137,9 +137,9 @@ impl StoreWriter {
         model: ProcessModel,
         now: Instant,
     ) -> Result<(Self, StoreHandle), OpenStoreError> {
-        let LockedStore { filesystem, lock, recovered } = store;
+        let LockedStore { filesystem, lock, recovered, listing } = store;
         let limits = limits(&options);
-        let limited = LimitedFilesystem::new(filesystem.clone(), &template.meta, limits);
+        let limited = LimitedFilesystem::new(filesystem.clone(), &template.meta, limits, listing);
         let limited = Arc::new(limited.map_err(|source| {
             let path = filesystem.path("");
             OpenStoreError::Io { action: "list", path, source }

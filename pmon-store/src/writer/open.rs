@@ -72,6 +72,8 @@ pub struct LockedStore {
     pub(super) filesystem: Arc<dyn Filesystem>,
     pub(super) lock: Box<dyn StoreLock>,
     pub(super) recovered: Recovered,
+    /// The files of the store after the recovery. Reading all headers of a large store takes long.
+    pub(super) listing: StoreListing,
 }
 
 impl LockedStore {
@@ -89,8 +91,9 @@ impl LockedStore {
             _ => OpenStoreError::Io { action: "lock", path: path.clone(), source },
         })?;
         let recovered = recover(&*filesystem, &restricted(host));
-        let recovered = recovered.map_err(|source| OpenStoreError::Io { action: "list", path, source })?;
-        Ok(Self { filesystem, lock, recovered })
+        let (recovered, listing) =
+            recovered.map_err(|source| OpenStoreError::Io { action: "list", path, source })?;
+        Ok(Self { filesystem, lock, recovered, listing })
     }
 
     /// Returns what an earlier recorder left.
@@ -109,8 +112,9 @@ impl LockedStore {
     }
 }
 
-/// Salvages the unfinished segments of a host, and finds its last segment.
-fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<Recovered> {
+/// Salvages the unfinished segments of a host, and finds its last segment. Returns the files of the
+/// store as well.
+fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<(Recovered, StoreListing)> {
     let listing = StoreListing::read(filesystem)?;
     let is_ours = |name: &str| name.strip_prefix(host).is_some_and(|rest| rest.starts_with('-'));
     let unfinished = listing.segments.iter().filter(|segment| segment.is_partial);
@@ -125,18 +129,21 @@ fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<Recovered> {
             Err(error) => recovered.failed.push((name, error.to_string())),
         }
     }
-    let listing = if recovered == Recovered::default() { listing } else { StoreListing::read(filesystem)? };
-    let mut ours = listing.segments.into_iter().filter(|segment| segment.name.host() == host);
+    let listing = match recovered == Recovered::default() {
+        true => listing,
+        false => StoreListing::of(filesystem, filesystem.list()?, listing),
+    };
+    let mut ours = listing.segments.iter().filter(|segment| segment.name.host() == host);
     let (last, before) = (ours.next_back(), ours.next_back());
     recovered.last = last.and_then(|last| last_segment(filesystem, last, before));
-    Ok(recovered)
+    Ok((recovered, listing))
 }
 
 /// Returns the last segment; `before` is the one before it.
 fn last_segment(
     filesystem: &dyn Filesystem,
-    last: SegmentFile,
-    before: Option<SegmentFile>,
+    last: &SegmentFile,
+    before: Option<&SegmentFile>,
 ) -> Option<LastSegment> {
     let SegmentFile { entry, header, .. } = last;
     let is_new_socket =
@@ -149,7 +156,7 @@ fn last_segment(
         end.and_then(|(positions, _)| positions.source_drops)
     };
     let (positions, ended_cleanly) = segment::end_positions(filesystem, &entry.name, drops_before).ok()?;
-    Some(LastSegment { name: entry.name, header, ended_cleanly, positions })
+    Some(LastSegment { name: entry.name.clone(), header: header.clone(), ended_cleanly, positions })
 }
 
 /// Returns whether a segment of this name exists, finished or not.

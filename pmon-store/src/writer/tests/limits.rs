@@ -105,3 +105,31 @@ fn a_file_beside_the_segments_takes_the_room_of_the_oldest_ones() {
     let refused = clip.write_at(&[1; 600 << 10], 0).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn headers_are_read_again_only_after_a_new_segment_has_appeared() {
+    let mut recorder = TestRecorder::new(small());
+    recorder.steps(200, 20);
+    let names: Vec<_> = recorder.fs.names().into_iter().filter(|name| name.ends_with(".pmon")).collect();
+    let [first, second, third, ..] = &names[..] else { panic!("{names:?}") };
+    // Without its header, the second file is no segment.
+    recorder.fs.reopen(second).unwrap().write_at(&[0; 64], 0).unwrap();
+    recorder.fs.delete(first);
+    recorder.steps(20, 0);
+    assert_eq!(recorder.handle.status().oldest.as_ref(), Some(second));
+    recorder.fs.create("h-20261129T081502Z.pmon").unwrap();
+    recorder.steps(20, 0);
+    assert_eq!(recorder.handle.status().oldest.as_ref(), Some(third));
+}
+
+#[test]
+fn a_store_is_counted_with_the_headers_that_were_read_when_it_was_opened() {
+    let mut recorder = TestRecorder::new(small());
+    recorder.steps(200, 20);
+    let (fs, ..) = recorder.finish();
+    let store = LockedStore::open(Arc::new(fs.clone()), "h").unwrap();
+    let oldest = fs.names().into_iter().find(|name| name.ends_with(".pmon")).unwrap();
+    fs.reopen(&oldest).unwrap().write_at(&[0; 64], 0).unwrap();
+    let (_writer, handle) = StoreWriter::begin(store, template(), small(), model(), Instant::now()).unwrap();
+    assert_eq!(handle.status().oldest, Some(oldest));
+}
