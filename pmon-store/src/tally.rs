@@ -35,6 +35,8 @@ pub(crate) struct Tally {
     pub(crate) lost: LossByCause,
     /// Total length of all blind spans in ns.
     pub(crate) blind_ns: u64,
+    /// Whether a fence was recorded: before it, every CPU has had an event.
+    pub(crate) has_fence: bool,
     /// Largest time of an event or a division.
     pub(crate) time: MonoNs,
     source_drops: Option<u64>,
@@ -105,6 +107,7 @@ impl Tally {
                 tally.advance(loss.last.next());
             }
             Record::Blind(blind) => self.blind_ns = self.blind_ns.saturating_add(blind.length_ns()),
+            Record::Fence(_) => self.has_fence = true,
             Record::Positions(positions) => {
                 self.time = self.time.max(positions.time);
                 self.source_drops = positions.source_drops;

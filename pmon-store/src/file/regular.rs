@@ -11,7 +11,10 @@
 //!
 //! The journal may be durable while the sealed block that replaces it is not yet. The journal then
 //! stays until a sync has succeeded that began after the block was written. New records are
-//! appended to it meanwhile, so the writer thread waits for no sync unless the hole is full.
+//! appended to it meanwhile, so the writer thread waits for no sync unless the hole is full. No
+//! further block is written behind the first one until that sync has succeeded: a power loss could
+//! leave the second block intact and the first one torn, and readers would skip the records of the
+//! first one in the journal. A full block is held in memory, and its records are in the journal.
 //!
 //! If a journal is impossible (a small limit on file sizes, a full disk), blocks are sealed as
 //! often as it would be written.
@@ -38,8 +41,13 @@ const JOURNAL_DELAY: Duration = Duration::from_millis(40);
 const WORTH_SEALING: usize = 2048;
 /// Maximum time until a record is in a sealed block.
 const SEAL_DELAY: Duration = Duration::from_secs(3600);
+/// Age of records that must stay in the journal until their block is durable. Together with
+/// [`SYNC_INTERVAL`], it is less than the second that a power loss may cost.
+const JOURNAL_KEPT: Duration = Duration::from_millis(250);
 /// Time between the starts of two syncs.
 const SYNC_INTERVAL: Duration = Duration::from_millis(700);
+/// Maximum bytes of blocks that wait in memory for a sync. Beyond it, the writer thread waits.
+const MAX_HELD: usize = 8 << 20;
 /// Time between checks of a running sync.
 const SYNC_POLL_INTERVAL: Duration = Duration::from_millis(40);
 /// Bytes that a journal may need. If the limit on file sizes leaves less, there is no journal.
@@ -57,6 +65,8 @@ pub(super) struct RegularFile {
     sealed_end: u64,
     journal: Option<Journal>,
     truncation: TruncationState,
+    /// Sealed blocks that wait for the sync of the one before them. The journal has their records.
+    held: Vec<u8>,
     /// Whether no block was lost: each one that the encoder has returned is in the file.
     pub(super) holds_all: bool,
     /// Time until which no journal is written.
@@ -185,6 +195,7 @@ impl RegularFile {
             sealed_end: encoder.header().len() as u64,
             journal: None,
             truncation: TruncationState::AwaitSeal,
+            held: Vec::new(),
             holds_all: true,
             no_journal_until: None,
             now,
@@ -233,7 +244,7 @@ impl RegularFile {
             self.seal(encoder)?;
         }
         if is_due(self.fresh_since, JOURNAL_DELAY) {
-            if encoder.pending() < WORTH_SEALING {
+            if encoder.pending() < WORTH_SEALING || self.truncation != TruncationState::AwaitSeal {
                 self.append_to_journal(encoder, now)?
             } else {
                 self.seal(encoder)?
@@ -242,7 +253,7 @@ impl RegularFile {
         if !self.syncer.is_busy()
             && (self.truncation == TruncationState::BeginSync || is_due(self.dirty_since, SYNC_INTERVAL))
         {
-            self.begin_sync(encoder)?;
+            self.begin_sync();
         }
         let due = [
             (self.unsealed_since, SEAL_DELAY),
@@ -256,30 +267,75 @@ impl RegularFile {
     /// Writes a block of all records since the last one, and cuts off the journal, or marks it to
     /// wait for a sync.
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if self.truncation != TruncationState::AwaitSeal && self.hold(encoder) {
+            return Ok(());
+        }
+        self.await_seal()?;
         self.fresh_since = None;
         // A power loss may lose the records of the last second. Older ones must stay in the journal
         // until the block is durable.
         let is_old = self.unsealed_since.take();
-        let is_old = is_old.is_some_and(|since| self.now.saturating_duration_since(since) >= SYNC_INTERVAL);
-        self.append(encoder.seal())?;
+        let is_old = is_old.is_some_and(|since| self.now.saturating_duration_since(since) >= JOURNAL_KEPT);
+        self.append_sealed(encoder)?;
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.is_live = false;
-        match self.truncation {
-            TruncationState::AwaitSeal if !is_old => self.truncate_journal(),
-            TruncationState::AwaitSeal => {
-                self.truncation = TruncationState::BeginSync;
-                if self.syncer.is_busy() { Ok(()) } else { self.begin_sync(encoder) }
-            }
-            // Records that were journaled after the sync began are not durable yet.
-            TruncationState::BeginSync | TruncationState::AwaitSync => Ok(()),
+        if !is_old {
+            return self.truncate_journal();
         }
+        self.truncation = TruncationState::BeginSync;
+        if !self.syncer.is_busy() {
+            self.begin_sync();
+        }
+        Ok(())
+    }
+
+    /// Writes the records since the last block to the journal, and keeps their sealed block in
+    /// memory. Returns whether this was possible.
+    fn hold(&mut self, encoder: &mut Encoder) -> bool {
+        let Some(journal) = self.journal.as_mut().filter(|_| self.held.len() < MAX_HELD) else {
+            return false;
+        };
+        let block = encoder.provisional();
+        if write_all(&*self.disk, block, journal.end).is_err() {
+            // Removes the incomplete block. If this fails as well, readers skip it.
+            let _ = self.disk.set_len(journal.end);
+            return false;
+        }
+        journal.end += block.len() as u64;
+        journal.is_live = true;
+        self.held.extend_from_slice(encoder.seal());
+        self.fresh_since = None;
+        self.dirty_since.get_or_insert(self.now);
+        true
+    }
+
+    /// Appends the blocks that were held, and one of all records since then.
+    fn append_sealed(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if self.held.is_empty() {
+            return self.append(encoder.seal());
+        }
+        let mut blocks = std::mem::take(&mut self.held);
+        blocks.extend_from_slice(encoder.seal());
+        self.append(&blocks)
+    }
+
+    /// Waits until the last sealed block is durable, if the journal has its records.
+    fn await_seal(&mut self) -> Result<(), SinkError> {
+        match self.truncation {
+            TruncationState::AwaitSeal => return Ok(()),
+            TruncationState::BeginSync => self.sync()?,
+            TruncationState::AwaitSync => self.syncer.wait().map_err(|error| self.unsynced(error))?,
+        }
+        self.truncation = TruncationState::AwaitSeal;
+        Ok(())
     }
 
     /// Seals the remaining records, writes the index, and gives the file its name once everything
     /// is synced.
     pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        self.await_seal()?;
         self.fresh_since = None;
-        self.append(encoder.seal())?;
+        self.append_sealed(encoder)?;
         let end = self.sealed_end;
         if let Err(error) = self.close(encoder) {
             // Data that may not be on the disk must not read as ended cleanly.
@@ -390,14 +446,12 @@ impl RegularFile {
     }
 
     /// Begins a sync on the sync thread.
-    fn begin_sync(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+    fn begin_sync(&mut self) {
         if self.truncation == TruncationState::BeginSync {
-            self.seal_live(encoder)?;
             self.truncation = TruncationState::AwaitSync;
         }
         self.dirty_since = None;
         self.syncer.begin(self.now);
-        Ok(())
     }
 
     /// Seals the journal's unsealed records, so the whole journal can be cut off.
@@ -405,7 +459,7 @@ impl RegularFile {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_live) {
             journal.is_live = false;
             (self.fresh_since, self.unsealed_since) = (None, None);
-            self.append(encoder.seal())?;
+            self.append_sealed(encoder)?;
         }
         Ok(())
     }

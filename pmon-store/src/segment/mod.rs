@@ -10,5 +10,5 @@ pub use list::{SegmentFile, StoreListing};
 pub use name::SegmentName;
 pub(crate) use name::{UtcSecond, is_recorder_file, is_store_file, restricted};
 pub(crate) use order::{OrderKey, in_order};
-pub(crate) use recover::{Recovery, end_positions, read_records, salvage};
+pub(crate) use recover::{EndPositions, Recovery, end_positions, read_records, salvage};
 pub use retention::{ExcessSegment, RetentionLimit, RetentionLimits, VacuumReport, vacuum};

@@ -77,8 +77,16 @@ pub(crate) fn salvage(filesystem: &dyn Filesystem, partial_name: &str) -> io::Re
     Ok(Recovery::Salvaged(name))
 }
 
-/// Returns the positions at the end of a segment, and whether it ended cleanly. `drops_before` is
-/// the socket's count of drops at its start, if known.
+/// How a segment ends.
+pub(crate) struct EndPositions {
+    pub(crate) positions: Positions,
+    pub(crate) ended_cleanly: bool,
+    /// Whether the positions are those of all CPUs.
+    pub(crate) has_all_cpus: bool,
+}
+
+/// Returns the positions at the end of a segment. `drops_before` is the socket's count of drops at
+/// its start, if known.
 ///
 /// # Errors
 /// When the segment cannot be read.
@@ -86,12 +94,18 @@ pub(crate) fn end_positions(
     filesystem: &dyn Filesystem,
     name: &str,
     drops_before: Option<u64>,
-) -> io::Result<(Positions, bool)> {
+) -> io::Result<EndPositions> {
     if let Some(positions) = stated_positions(filesystem, name)? {
-        return Ok((positions, true));
+        return Ok(EndPositions { positions, ended_cleanly: true, has_all_cpus: true });
     }
     let found = inspect(filesystem.open(name)?, |_| {}).map_err(io::Error::from)?;
-    Ok((found.tally.end_positions(drops_before), found.is_finished))
+    let start = found.header.as_ref().and_then(|header| header.meta.segment.as_ref());
+    let is_continued = start.is_some_and(|start| start.reason.is_continuous() && !start.positions.is_empty());
+    Ok(EndPositions {
+        positions: found.tally.end_positions(drops_before),
+        ended_cleanly: found.is_finished,
+        has_all_cpus: is_continued || found.tally.has_fence,
+    })
 }
 
 /// Passes each record of a segment to `observe`.
@@ -202,6 +216,8 @@ fn repair(
             if fits && copy(filesystem, name, disk, found).is_ok() {
                 found.sealed_end + len
             } else {
+                // Removes a torn block before the journal. If this fails, readers skip the block.
+                let _ = disk.punch_hole(found.sealed_end, start - found.sealed_end);
                 last + last_len
             }
         }

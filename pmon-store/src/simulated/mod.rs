@@ -220,6 +220,11 @@ impl SimulatedFilesystem {
         self.state().counts.get(&operation).copied().unwrap_or_default()
     }
 
+    /// Returns the number of syncs of files that have failed, so that the disk lacks their data.
+    pub fn failed_syncs(&self) -> u64 {
+        self.state().failed_syncs
+    }
+
     /// Returns the number of files that are open for writing.
     pub fn open_files(&self) -> usize {
         self.state().handles.values().sum()

@@ -27,6 +27,8 @@ pub(super) struct FilesystemState {
     pub(super) operations: u64,
     pub(super) counts: BTreeMap<Operation, u64>,
     pub(super) extremes: Extremes,
+    /// Number of syncs of files that have failed.
+    pub(super) failed_syncs: u64,
     /// The steps of the sync that is about to begin, if one is.
     pub(super) beginning: Option<Vec<SyncStep>>,
     /// The steps of running syncs, with the times of their ends.
@@ -92,6 +94,7 @@ impl FilesystemState {
             SyncStep::File { inode, changes, is_lost } => {
                 let Some(file) = self.files.get_mut(&inode) else { return };
                 if is_lost {
+                    self.failed_syncs += 1;
                     file.fail_sync(changes, self.conditions.drops_pages);
                 } else if self.conditions.omits != Some(Operation::Sync) {
                     file.end_sync(changes);

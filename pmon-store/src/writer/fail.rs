@@ -89,7 +89,7 @@ impl StoreWriter {
     pub(super) fn poll_finishing(&mut self) {
         let last_error = &mut self.last_error;
         self.finishing.retain_mut(|segment| {
-            let is_done = segment.poll();
+            let is_done = segment.poll(self.now, &self.shared);
             if let Some(error) = segment.take_error() {
                 last_error.set(error);
             }

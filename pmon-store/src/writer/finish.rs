@@ -1,7 +1,8 @@
 //! Finishes segments beside the writer thread, because a sync can take a second.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use pmon_core::capture::ClockAnchor;
 use pmon_record::Sink as _;
@@ -13,10 +14,34 @@ use crate::disk::{Filesystem as _, SyncRunner};
 use crate::file::{CaptureFile, partial};
 use crate::segment::{self, Recovery};
 
-/// A segment that is being finished.
+/// Time between attempts to finish a segment.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A segment that is being finished. An attempt that fails is repeated until the segment has its
+/// final name. Until then, the file can be removed like a finished segment.
 pub(super) struct FinishingSegment {
-    runner: Box<dyn SyncRunner>,
-    error: Arc<Mutex<Option<String>>>,
+    filesystem: Arc<LimitedFilesystem>,
+    /// Performs an attempt; `None` while there is no thread for it.
+    runner: Option<Box<dyn SyncRunner>>,
+    attempt: Arc<Mutex<Attempt>>,
+    outcome: Arc<Mutex<Outcome>>,
+    is_running: bool,
+    retry_at: Option<Instant>,
+}
+
+/// What is known of the attempts to finish a segment.
+struct Attempt {
+    /// The file, before the first attempt.
+    file: Option<CaptureFile>,
+    name: String,
+    start: ClockAnchor,
+    end: SegmentEnd,
+}
+
+/// The result of the last attempt.
+#[derive(Default)]
+struct Outcome {
+    error: Option<String>,
     is_done: bool,
 }
 
@@ -37,74 +62,112 @@ impl FinishingSegment {
         filesystem: Arc<LimitedFilesystem>,
         shared: Arc<Shared>,
     ) -> Self {
-        let error = Arc::new(Mutex::new(None));
-        let (name, start) = (segment.name, segment.start);
-        let work = {
-            let (mut file, error, name, filesystem) =
-                (Some(segment.file), error.clone(), name.clone(), filesystem.clone());
-            move || {
-                let Some(file) = file.take() else { return Ok(()) };
-                let failed = finish(file, &name, start, end, &filesystem).err();
-                *error.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        let OpenSegment { file, name, start, .. } = segment;
+        let attempt = Arc::new(Mutex::new(Attempt { file: Some(file), name, start, end }));
+        let outcome = Arc::default();
+        let mut this = Self { filesystem, runner: None, attempt, outcome, is_running: false, retry_at: None };
+        this.try_to_finish(shared);
+        this
+    }
+
+    /// Begins an attempt.
+    fn try_to_finish(&mut self, shared: Arc<Shared>) {
+        self.retry_at = None;
+        let (attempt, filesystem) = (self.attempt.clone(), self.filesystem.clone());
+        let outcome = self.outcome.clone();
+        let work = move || {
+            // The writer thread uses the attempt only while none is running.
+            let mut attempt = lock(&attempt);
+            let is_first = attempt.file.is_some();
+            *lock(&outcome) = attempt.perform(&filesystem);
+            if is_first {
                 shared.lock().ended += 1;
                 shared.notify();
-                Ok(())
             }
+            Ok(())
         };
-        let runner = crate::disk::Filesystem::sync_runner(&*filesystem, Box::new(work));
-        match runner {
+        match self.filesystem.sync_runner(Box::new(work)) {
             Ok(mut runner) => {
                 runner.begin();
-                Self { runner, error, is_done: false }
+                (self.runner, self.is_running) = (Some(runner), true);
             }
-            // Without a thread, the file stays unfinished. The next recorder salvages it.
             Err(source) => {
-                let text = format!("cannot finish {}: {source}", filesystem.path(&partial(&name)).display());
-                let error = Arc::new(Mutex::new(Some(text)));
-                Self { runner: Box::new(NoThread), error, is_done: true }
+                let path = self.filesystem.path(&partial(&lock(&self.attempt).name));
+                lock(&self.outcome).error = Some(format!("cannot finish {}: {source}", path.display()));
             }
         }
     }
 
-    /// Returns whether the segment is finished.
-    pub(super) fn poll(&mut self) -> bool {
-        self.is_done |= !self.is_done && self.runner.poll().is_some();
-        self.is_done
+    /// Returns whether the segment is finished. Begins the next attempt if one is due.
+    pub(super) fn poll(&mut self, now: Instant, shared: &Arc<Shared>) -> bool {
+        if self.is_running && self.runner.as_mut().is_some_and(|runner| runner.poll().is_none()) {
+            return false;
+        }
+        self.is_running = false;
+        if lock(&self.outcome).is_done {
+            return true;
+        }
+        if *self.retry_at.get_or_insert(now + RETRY) <= now {
+            self.try_to_finish(shared.clone());
+        }
+        false
     }
 
-    /// Waits until the segment is finished.
+    /// Waits for the running attempt.
     pub(super) fn wait(&mut self) {
-        if !self.is_done {
+        if let Some(runner) = self.runner.as_mut().filter(|_| self.is_running) {
             // The work itself returns no error.
-            let _ = self.runner.wait();
-            self.is_done = true;
+            let _ = runner.wait();
+            self.is_running = false;
         }
     }
 
     /// Returns why the segment has no clean end, or is not durable.
     pub(super) fn take_error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.outcome).error.take()
     }
 }
 
-/// Gives a segment its final name. If it cannot end cleanly, salvages what is intact.
+impl Attempt {
+    /// Tries to give the segment its final name. After an error, the file counts as one that can be
+    /// removed.
+    fn perform(&mut self, filesystem: &LimitedFilesystem) -> Outcome {
+        match finish(self.file.take(), &self.name, self.start, self.end, filesystem) {
+            Ok(error) => Outcome { error, is_done: true },
+            Err(error) => {
+                filesystem.add_sealed(&partial(&self.name), self.start);
+                Outcome { error: Some(error), is_done: false }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // An attempt that panicked has no file any more, and the next one salvages it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives a segment its final name. If it cannot end cleanly, salvages what is intact, and returns
+/// the reason.
+///
+/// # Errors
+/// Why the segment does not have its final name yet.
 fn finish(
-    mut file: CaptureFile,
+    file: Option<CaptureFile>,
     name: &str,
     start: ClockAnchor,
     end: SegmentEnd,
     filesystem: &LimitedFilesystem,
-) -> Result<(), String> {
-    let failed = match end {
+) -> Result<Option<String>, String> {
+    let failed = file.and_then(|mut file| match end {
         SegmentEnd::Clean => file.finish().err().map(|error| error.to_string()),
         SegmentEnd::Damaged => None,
-    };
-    drop(file);
+    });
     let partial_name = partial(name);
     let is_named = filesystem.entry(&partial_name).is_err() && filesystem.entry(name).is_ok();
     if is_named {
         filesystem.add_sealed(name, start);
-        return failed.map_or(Ok(()), Err);
+        return Ok(failed);
     }
     match segment::salvage(filesystem, &partial_name) {
         Ok(Recovery::Salvaged(name)) => filesystem.add_sealed(&name, start),
@@ -116,20 +179,5 @@ fn finish(
             return Err(failed.unwrap_or_else(|| format!("cannot salvage {}: {error}", path.display())));
         }
     }
-    failed.map_or(Ok(()), Err)
-}
-
-/// Stands for a thread that could not be started.
-struct NoThread;
-
-impl SyncRunner for NoThread {
-    fn begin(&mut self) {}
-
-    fn poll(&mut self) -> Option<io::Result<()>> {
-        None
-    }
-
-    fn wait(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(failed)
 }

@@ -21,7 +21,7 @@ pub(super) struct CountedFile {
     pub(super) is_open: bool,
 }
 
-/// A finished segment, which can be removed.
+/// A segment that can be removed: a finished one, or one that could not be finished so far.
 pub(super) struct SealedSegment {
     pub(super) name: String,
     pub(super) start: ClockAnchor,
@@ -38,7 +38,7 @@ pub(super) struct Ledger {
     pub(super) used: u64,
     pub(super) directory_bytes: u64,
     pub(super) directory_modified: Option<SystemTime>,
-    /// Finished segments, oldest first.
+    /// Segments that can be removed, oldest first.
     pub(super) sealed: VecDeque<SealedSegment>,
     /// Names of the segments that other machines recorded.
     pub(super) foreign: HashSet<String>,

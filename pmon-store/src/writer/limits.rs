@@ -10,7 +10,7 @@ use pmon_core::capture::{ClockAnchor, Meta};
 
 use super::ledger::{Ledger, PAGE, SealedSegment, is_full, modified, pages};
 use crate::disk::{DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork};
-use crate::file::PARTIAL;
+use crate::file::{PARTIAL, partial};
 use crate::segment::{
     RetentionLimits, SegmentFile, SegmentName, StoreListing, is_recorder_file, is_store_file, restricted,
 };
@@ -93,6 +93,7 @@ impl LimitedFilesystem {
     /// Adds a segment that has got its final name to those that can be removed.
     pub(crate) fn add_sealed(&self, name: &str, start: ClockAnchor) {
         let mut ledger = self.lock();
+        ledger.sealed.retain(|segment| segment.name != partial(name));
         if ledger.sealed.iter().all(|segment| segment.name != name) {
             // Segments end in the order in which they began, unless one fails meanwhile.
             let at =
@@ -181,7 +182,8 @@ impl LimitedFilesystem {
                 foreign.insert(segment.entry.name);
                 continue;
             }
-            if !segment.is_partial && !is_open(&segment.entry.name) {
+            // An unfinished segment that this process does not write could not be salvaged.
+            if !is_open(&segment.entry.name) {
                 sealed.push_back(SealedSegment {
                     name: segment.entry.name.clone(),
                     start: segment.header.meta.start,
@@ -257,6 +259,9 @@ impl Filesystem for LimitedFilesystem {
             && let Some(file) = ledger.files.get_mut(&id)
         {
             file.name = to.into();
+        }
+        if let Some(segment) = ledger.sealed.iter_mut().find(|segment| segment.name == from) {
+            segment.name = to.into();
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::disk::{Filesystem, StoreLock};
 use crate::file::partial;
 use crate::model::ProcessModel;
-use crate::segment::{self, Recovery, SegmentFile, StoreListing, restricted};
+use crate::segment::{self, EndPositions, Recovery, SegmentFile, StoreListing, restricted};
 
 /// Why a store cannot be opened for writing.
 #[derive(Debug, Error)]
@@ -65,6 +65,10 @@ pub struct LastSegment {
     /// Positions after the segment's last record: as stated if it ended cleanly, otherwise counted
     /// from its records.
     pub positions: Positions,
+    /// Whether the positions are those of all CPUs. Otherwise, the recorder was killed before its
+    /// first fence was written, and the next one cannot continue: it would not notice the loss of
+    /// the first events of a CPU.
+    pub has_all_cpus: bool,
 }
 
 /// A store that this process has locked, and in which it has recovered unfinished segments.
@@ -153,10 +157,17 @@ fn last_segment(
     } else {
         let before = before.filter(|before| header.meta.previous == Some(before.header.uuid));
         let end = before.and_then(|before| segment::end_positions(filesystem, &before.entry.name, None).ok());
-        end.and_then(|(positions, _)| positions.source_drops)
+        end.and_then(|end| end.positions.source_drops)
     };
-    let (positions, ended_cleanly) = segment::end_positions(filesystem, &entry.name, drops_before).ok()?;
-    Some(LastSegment { name: entry.name.clone(), header: header.clone(), ended_cleanly, positions })
+    let end = segment::end_positions(filesystem, &entry.name, drops_before).ok()?;
+    let EndPositions { positions, ended_cleanly, has_all_cpus } = end;
+    Some(LastSegment {
+        name: entry.name.clone(),
+        header: header.clone(),
+        ended_cleanly,
+        positions,
+        has_all_cpus,
+    })
 }
 
 /// Returns whether a segment of this name exists, finished or not.

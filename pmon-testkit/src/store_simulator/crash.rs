@@ -32,11 +32,23 @@ pub(super) struct Expectations {
 }
 
 impl Expectations {
+    /// Returns the maximum age of events that a power loss may cost.
+    fn power_loss_cost(&self) -> Duration {
+        POWER_LOSS_COST + 2 * self.sync_takes
+    }
+
+    /// Excuses the loss of the events that a failed sync may have cost.
+    pub(super) fn excuse_failed_sync(&mut self) {
+        self.truth.excuse(self.clock.saturating_sub(self.power_loss_cost()));
+    }
+
     /// Excuses the loss of the events that a crash now may cost.
     pub(super) fn excuse(&mut self, is_power_loss: bool) {
-        let cost = if is_power_loss { POWER_LOSS_COST + 2 * self.sync_takes } else { KILL_COST };
+        let cost = if is_power_loss { self.power_loss_cost() } else { KILL_COST };
         let since = self.clock.saturating_sub(cost);
-        self.truth.excuse(self.failing_since.map_or(since, |failing| failing.min(since)));
+        // A sync that has failed may have lost what a power loss before it would have cost.
+        let failing = self.failing_since.map(|failing| failing.saturating_sub(self.power_loss_cost()));
+        self.truth.excuse(failing.map_or(since, |failing| failing.min(since)));
         self.history.has_lost_power |= is_power_loss;
     }
 }

@@ -206,7 +206,8 @@ impl StoreRecorder {
             last.as_ref().is_some_and(|last| last.header.meta.boot_id == world.machine.boot_id());
         // The last segment must be one of the recorder that opened the socket.
         let opened_at = world.opened_at;
-        let is_of_socket = last.as_ref().is_some_and(|last| last.header.meta.start.mono >= opened_at);
+        let is_of_socket =
+            last.as_ref().is_some_and(|last| last.header.meta.start.mono >= opened_at && last.has_all_cpus);
         let is_continued = world.is_listening && is_same_boot && is_of_socket;
         let known = match &last {
             Some(last) if is_continued => last.positions.cpus.clone(),

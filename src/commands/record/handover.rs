@@ -82,6 +82,12 @@ fn adopt<'a>(
                     the last segment of the store is not of their recorder"
             .into());
     };
+    if !last.has_all_cpus {
+        kept.discard();
+        return Err("cannot continue the recording with kept descriptors: \
+                    their recorder was killed before its first fence was written"
+            .into());
+    }
     let subscription = Subscription::adopt(options, kept).map_err(|error| error.to_string())?;
     Ok((subscription, last))
 }

@@ -167,3 +167,21 @@ fn a_deleted_directory_costs_counted_events_until_it_is_back() {
     contents.check_complete(next);
     assert!(contents.lost_to_storage() > 0);
 }
+
+#[test]
+fn a_segment_that_could_not_be_renamed_is_finished_while_the_recorder_runs() {
+    let mut recorder = TestRecorder::new(small());
+    recorder.steps(5, 5);
+    // The end of the segment, and its salvage.
+    recorder.fs.fail(Operation::Rename, 0, libc::EIO);
+    recorder.fs.fail(Operation::Rename, 0, libc::EIO);
+    recorder.divide(SegmentReason::Request);
+    recorder.steps(20, 5);
+    let partials =
+        |fs: &SimulatedFilesystem| fs.names().iter().filter(|name| name.ends_with(".partial")).count();
+    assert_eq!(partials(&recorder.fs), 2, "{:?}", recorder.fs.names());
+    recorder.steps(100, 5);
+    assert_eq!(partials(&recorder.fs), 1, "{:?}", recorder.fs.names());
+    let (fs, ..) = recorder.finish();
+    assert_eq!(partials(&fs), 0);
+}
