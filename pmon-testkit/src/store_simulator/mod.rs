@@ -15,6 +15,14 @@
 //!   or in a span that a segment does not claim to have observed;
 //! * each segment verifies alone, and opens with the processes that were running;
 //! * the limits were kept after every operation, and the oldest segments were removed first.
+//!
+//! Checks that are weaker than the promises:
+//!
+//! * After the filesystem has failed, the order of removals, unfinished names, gaps in the chain of
+//!   predecessors, and recorded losses of promised events are not checked.
+//! * After a power loss, a segment may name a predecessor that is not there.
+//! * A crash during the recovery is of the same kind as the one before it.
+//! * The verdict of `ChainVerifier` on the whole store is not compared with the truth.
 
 mod crash;
 mod generated;
