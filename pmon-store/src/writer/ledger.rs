@@ -158,19 +158,26 @@ impl Ledger {
 
     /// Removes the oldest finished segment, and returns its bytes; `None` if there is none.
     pub(super) fn prune_oldest(&mut self, inner: &dyn Filesystem) -> Option<u64> {
-        while let Some(oldest) = self.sealed.pop_front() {
-            let bytes = self.id_of(&oldest.name).and_then(|id| self.files.get(&id)).map(|file| file.bytes);
-            match self.change(inner, || inner.remove(&oldest.name)) {
+        let mut at = 0;
+        while let Some(oldest) = self.sealed.get(at).map(|segment| segment.name.clone()) {
+            let bytes = self.id_of(&oldest).and_then(|id| self.files.get(&id)).map(|file| file.bytes);
+            match self.change(inner, || inner.remove(&oldest)) {
                 Ok(()) => {
                     self.pruned += 1;
-                    self.forget(&oldest.name);
+                    self.forget(&oldest);
+                    self.sealed.remove(at);
                     return Some(bytes.unwrap_or_default());
                 }
                 // Another process has removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(&oldest.name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.forget(&oldest);
+                    self.sealed.remove(at);
+                }
+                // The segment stays the first one to remove.
                 Err(error) => {
-                    let path = inner.path(&oldest.name);
+                    let path = inner.path(&oldest);
                     self.last_error = Some(format!("cannot remove {}: {error}", path.display()));
+                    at += 1;
                 }
             }
         }
