@@ -2,6 +2,7 @@
 //! store that has only the segments of that minute.
 //!
 //! `cargo bench --bench store`
+#![allow(clippy::print_stdout, reason = "the figures")]
 
 use std::fs;
 use std::path::Path;

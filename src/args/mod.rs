@@ -65,7 +65,7 @@ pub(crate) enum Command {
     /// Print the events of a capture.
     Print(PrintArgs),
     /// Replay a capture, for example into a program under test.
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
     /// Compare the events and losses of two captures.
     Diff(DiffArgs),
     /// Write an excerpt of a capture or a store, which is a capture of its own.

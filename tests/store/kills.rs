@@ -36,7 +36,7 @@ fn run(directory: &Path, call: &str, kill: Option<usize>, log: &Path) -> (u64, b
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let last = text.lines().filter_map(|line| line.parse().ok()).last().unwrap_or_default();
+    let last = text.lines().rev().find_map(|line| line.parse().ok()).unwrap_or_default();
     assert!(kill.is_some() || output.status.success(), "{output:?}");
     (last, output.status.success())
 }

@@ -164,8 +164,8 @@ struct KnownSegment {
     host: String,
 }
 
-/// Verifies the captures of a recording. For each in order, call [`ChainVerifier::begin`], then
-/// apply every record and every damage, then call [`ChainVerifier::end`].
+/// Verifies the captures of a recording. Apply every record and every damage in order, and call
+/// [`ChainVerifier::begin`] before the next capture and [`ChainVerifier::finish`] at the end.
 #[derive(Clone, Debug)]
 pub struct ChainVerifier {
     /// Verifies the segments since the last gap.

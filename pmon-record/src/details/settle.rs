@@ -107,7 +107,7 @@ impl DetailsSettler {
 
     /// Returns missed details for all execs of the previous segment whose result is uncertain or
     /// awaited.
-    pub(crate) fn give_up_late(&mut self) -> Vec<Box<Details>> {
+    pub(crate) fn give_up_late(&mut self) -> Vec<Details> {
         let mut missed_execs = Vec::new();
         while self.late > 0
             && let Some(&(exec, awaited)) = self.execs.front()
@@ -131,7 +131,7 @@ impl DetailsSettler {
         std::mem::take(&mut self.execs)
             .into_iter()
             .filter(|&(_, awaited)| awaited)
-            .map(|(exec, _)| missed(exec))
+            .map(|(exec, _)| Box::new(missed(exec)))
     }
 
     /// Returns why a result is void, if it is; `None` if that is not decided yet. All events around
@@ -186,8 +186,8 @@ fn is_other_image(one: &ExecDetails, other: &ExecDetails) -> bool {
     image(one).zip(image(other)).is_some_and(|(one, other)| one != other)
 }
 
-fn missed(exec: Exec) -> Box<Details> {
-    Box::new(Details::missed(exec.subject(), MissReason::Busy))
+fn missed(exec: Exec) -> Details {
+    Details::missed(exec.subject(), MissReason::Busy)
 }
 
 fn key(exec: Exec) -> (u32, u64) {

@@ -282,12 +282,12 @@ impl<'a> Copier<'a> {
 
     /// Reads a block after the range for the numbers that follow it.
     fn skim(&mut self, block: &EncodedBlock<'_>, outline: &BlockOutline) {
-        if outline.raw > 0 {
-            if let Ok(records) = self.decoder.records(block) {
-                for record in records.records() {
-                    let Record::Event(datagram, _) = &record else { continue };
-                    each_event(datagram, self.order, |event| self.accounts.close(event.cpu));
-                }
+        if outline.raw > 0
+            && let Ok(records) = self.decoder.records(block)
+        {
+            for record in records.records() {
+                let Record::Event(datagram, _) = &record else { continue };
+                each_event(datagram, self.order, |event| self.accounts.close(event.cpu));
             }
         }
         outline.cpus.iter().for_each(|cpu| self.accounts.close(cpu.cpu));

@@ -292,7 +292,9 @@ impl RegularFile {
     /// Writes the records since the last block to the journal, and keeps their sealed block in
     /// memory. Returns whether this was possible.
     fn hold(&mut self, encoder: &mut Encoder) -> bool {
-        let Some(journal) = self.journal.as_mut().filter(|_| self.held.len() < MAX_HELD) else {
+        // While the journal is off, it lacks the records of its failed block.
+        let is_off = self.no_journal_until.is_some_and(|until| self.now < until);
+        let Some(journal) = self.journal.as_mut().filter(|_| !is_off && self.held.len() < MAX_HELD) else {
             return false;
         };
         let block = encoder.provisional();

@@ -89,7 +89,7 @@ impl Contents {
     fn set_len(&mut self, len: u64) {
         self.len = len;
         self.pages.split_off(&len.div_ceil(PAGE));
-        if len % PAGE != 0
+        if !len.is_multiple_of(PAGE)
             && let Some(last) = self.pages.get_mut(&(len / PAGE))
         {
             Arc::make_mut(last)[(len % PAGE) as usize..].fill(0);

@@ -53,10 +53,10 @@ pub fn parse_triggers(text: &str) -> Result<Vec<Trigger>, TriggerError> {
     Ok(file.trigger.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// Returns the key of a trigger whose value has a position.
+/// Returns the key whose value has a position: that of a trigger, or `trigger` if it is no list.
 fn key_of(text: &str, at: usize) -> Option<String> {
     let table = DeTable::parse(text).ok()?.into_inner();
-    let DeValue::Array(triggers) = table.get("trigger")?.get_ref() else { return None };
+    let DeValue::Array(triggers) = table.get("trigger")?.get_ref() else { return Some("trigger".into()) };
     let keys = triggers.iter().filter_map(|trigger| match trigger.get_ref() {
         DeValue::Table(keys) => Some(keys),
         _ => None,

@@ -234,7 +234,7 @@ impl StoreRecorder {
         };
         let template = Header { uuid: [0; 16], byte_order: ORDER, meta };
         let mut model = ProcessModel::new(ORDER, TICKS, start);
-        for (&pid, _) in &world.machine.processes {
+        for &pid in world.machine.processes.keys() {
             let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
             if let Some(details) = world.machine.details(pid, subject) {
                 model.apply(&Record::Details(Box::new(details)));

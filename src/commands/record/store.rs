@@ -45,7 +45,8 @@ pub(super) fn run(directory: &Path, config: RecordConfig, line: &[OsString]) -> 
     loop {
         match recorder.record(kept)? {
             RecorderEnd::Done(code) => return Ok(code),
-            RecorderEnd::HandOver(descriptors, mut signals) => {
+            RecorderEnd::HandOver(handover) => {
+                let (descriptors, mut signals) = *handover;
                 // All threads have ended, and every file is complete.
                 let Err(error) = program.exec(&descriptors, &mut signals) else { return Ok(exit::DONE) };
                 recorder.signals = Some(signals);
@@ -80,7 +81,7 @@ enum RecorderEnd {
     /// The recording has ended; this is the exit code.
     Done(u8),
     /// Another program shall continue with these descriptors and receive the signals.
-    HandOver(Descriptors, Signals),
+    HandOver(Box<(Descriptors, Signals)>),
 }
 
 impl StoreRecorder<'_> {
@@ -224,7 +225,7 @@ impl StoreRecorder<'_> {
             if let Err(failure) = joined {
                 terminal::eprintln(format_args!("pmon: {}", failure.message()));
             }
-            return Ok(RecorderEnd::HandOver(descriptors, signals));
+            return Ok(RecorderEnd::HandOver(Box::new((descriptors, signals))));
         }
         let counters = stopper.counters();
         let result = joined.and_then(|()| {

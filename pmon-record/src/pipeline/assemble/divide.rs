@@ -170,7 +170,7 @@ impl<S: Sink> Assembler<S> {
             && let Some(settler) = &mut self.settler
         {
             let missed = settler.give_up_late();
-            missed.into_iter().try_for_each(|details| self.record_details(details, true))?;
+            missed.into_iter().try_for_each(|details| self.record_details(Box::new(details), true))?;
         }
         self.end_segment_if_settled()
     }

@@ -39,7 +39,7 @@ impl RecordingPlan {
             cpus: random.rand_range(1..5) as u32,
             segments: random.rand_range(1..4) as usize,
             block: random.rand_range(5..80) as usize,
-            losses: seed % 3 != 0,
+            losses: !seed.is_multiple_of(3),
         }
     }
 
