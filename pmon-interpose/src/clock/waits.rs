@@ -200,9 +200,10 @@ impl ClockEmulation {
         if left.is_zero() && waits_for_value {
             return Errno::TIMEDOUT.into();
         }
+        // Before the clock is read, so that the kernel does not end the wait before its noted end.
+        let wait = self.timed_wait(call, event, left);
         let real_now = Duration::try_from(clock_gettime(real)).unwrap_or_default();
         let replacement = timespec::encode(real_now.saturating_add(left));
-        let wait = self.timed_wait(call, event, left);
         self.waits.note(wait);
         if memory.write(address, &replacement).is_ok() {
             let task = call.task();
