@@ -390,7 +390,8 @@ fn a_trigger_writes_a_clip_and_a_reload_replaces_it() {
     let mut recorder = StoreRecorder::start(&store, &["--config", &config]);
     let crash = |signal: &str| {
         let mut child =
-            Command::new("sh").args(["-c", &format!("kill -{signal} $$")]).spawn().expect("sh runs");
+            // Without the ring, the name of a program that ends at once is unknown.
+            Command::new("sh").args(["-c", &format!("sleep 0.2; kill -{signal} $$")]).spawn().expect("sh runs");
         child.wait().expect("it ends");
         u64::from(child.id())
     };
