@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Tgid};
 use pmon_testkit::capture::CaptureContents;
-use pmon_testkit::guard::retry_test;
-use pmon_testkit::live::{live_test, wait_until};
+use pmon_testkit::guard::{Need, retry_test};
+use pmon_testkit::live::{live_test, live_test_with, wait_until};
 use pmon_testkit::programs;
 use pmon_testkit::recorder::RecorderProcess;
 use rustix::process::{Pid, Signal, kill_process};
@@ -104,7 +104,9 @@ fn load(crasher: &Path, length: Duration, crash_at: Duration) -> u32 {
 /// Records a crash amid short processes, and compares the clip of a trigger and the store with
 /// another recording.
 fn record_crash(options: &[&str]) -> Result<(), String> {
-    let Some((directory, _guard)) = live_test() else { return Ok(()) };
+    // Without the ring, the name of a program that ends at once is unknown.
+    let ring = Need::Recording(&["--transport", "ring+details"]);
+    let Some((directory, _guard)) = live_test_with(&[ring]) else { return Ok(()) };
     let length = seconds(4);
     let (before, after) = (length / 4, length / 8);
     let configuration = directory.path().join("pmon.toml");
