@@ -43,6 +43,10 @@ fn subscribe(options: &RecordOptions) -> Option<Subscription> {
             skip(&error.to_string());
             None
         }
+        Err(error) if error.to_string().contains("CAP_BPF") => {
+            skip("CAP_BPF and CAP_PERFMON are missing");
+            None
+        }
         Err(error) => panic!("{error}"),
     }
 }
