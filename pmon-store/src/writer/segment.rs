@@ -49,9 +49,23 @@ impl OpenSegment {
         if let Record::Event(..) = record {
             return self.file.record(record);
         }
+        if let Record::End(end) = record {
+            return self.record_end(end, tally);
+        }
         self.spans.add(record);
         let record = if self.is_adjusted { self.adjusted(record, tally) } else { Cow::Borrowed(record) };
         self.file.record(&record)
+    }
+
+    /// Appends the end, with the totals of this segment.
+    pub(super) fn record_end(&mut self, end: &End, tally: &Tally) -> Result<(), SinkError> {
+        let end = self.end(end, tally);
+        if let (true, Some(drops)) = (self.is_adjusted, end.drops) {
+            // The recorder compared the counts of carried losses when nothing could be written.
+            let witness = Witness { time: end.time, drops, gaps: end.lost.in_source() };
+            self.file.record(&Record::Witness(witness))?;
+        }
+        self.file.record(&Record::End(end))
     }
 
     /// Returns the number of events that could not be written before this segment.
@@ -62,7 +76,6 @@ impl OpenSegment {
     /// Returns a record with the totals of this segment.
     fn adjusted<'a>(&self, record: &'a Record<'a>, tally: &Tally) -> Cow<'a, Record<'a>> {
         Cow::Owned(match record {
-            Record::End(end) => Record::End(self.end(end, tally)),
             Record::Excluded(excluded) => {
                 let Excluded { cpu, last, .. } = *excluded;
                 let count = tally.unaccounted(&self.at_start, &self.at_begin, &self.carried, cpu, last);
@@ -78,7 +91,7 @@ impl OpenSegment {
     }
 
     /// Returns the totals of this segment, given those of the recorder since its last division.
-    pub(super) fn end(&self, end: &End, tally: &Tally) -> End {
+    fn end(&self, end: &End, tally: &Tally) -> End {
         if !self.is_adjusted {
             return *end;
         }

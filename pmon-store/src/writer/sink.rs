@@ -127,8 +127,8 @@ impl Sink for StoreWriter {
 
     fn end_segment(&mut self, end: &End) -> Result<(), SinkError> {
         let Some(mut segment) = self.ending.take() else { return Ok(()) };
-        let end = segment.end(end, segment.at_end.as_ref().unwrap_or(&self.tally));
-        match segment.file.record(&Record::End(end)) {
+        let at_end = segment.at_end.take();
+        match segment.record_end(end, at_end.as_ref().unwrap_or(&self.tally)) {
             Ok(()) => self.finish_segment(segment, SegmentEnd::Clean),
             Err(SinkError::Encode(error)) => return Err(SinkError::Encode(error)),
             Err(error) => {

@@ -188,7 +188,9 @@ impl CpuNumbers {
                     return Err(format!("{name} has no position of cpu {cpu}, expected {next}"));
                 }
                 (_, Some(start)) if info.reason == SegmentReason::Start => {
-                    return Err(format!("{name} starts anew and has position {start} of cpu {cpu}"));
+                    return Err(format!(
+                        "{name} starts with a new socket and has position {start} of cpu {cpu}"
+                    ));
                 }
                 _ => {}
             }

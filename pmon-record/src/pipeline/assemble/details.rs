@@ -45,9 +45,10 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Redacts, truncates and records details, in this order, so no part of a secret stays at the
-    /// cut. Afterwards, every text fits into a capture. Details that are `late` belong to the
-    /// previous segment.
+    /// Redacts, truncates and records details. Redaction comes first, so no part of a secret stays
+    /// at the end of a truncated text. Afterwards, every text fits into a capture.
+    ///
+    /// `late` states whether the details belong to the previous segment.
     pub(super) fn record_details(&mut self, mut details: Box<Details>, late: bool) -> Result<(), SinkError> {
         if let Some(redact) = &self.redact {
             redact.details(&mut details, self.args_read);

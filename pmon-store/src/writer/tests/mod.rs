@@ -15,7 +15,7 @@ use pmon_analysis::Verifier;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
     Blind, ClockAnchor, CpuPosition, DetailsSubject, End, Header, Item, Loss, Meta, Positions, Reader,
-    Record, RecordedDatagram, SegmentReason,
+    Record, RecordedDatagram, SegmentReason, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
@@ -117,6 +117,8 @@ impl TestRecorder {
         let [first, last] = [Seq(first), Seq(last)];
         let loss = Loss { cpu: Cpu(0), first, last, after, before, cause: LossCause::Socket };
         self.writer.record(&Record::Loss(loss)).unwrap();
+        let gaps = self.totals.lost.in_source();
+        self.writer.record(&Record::Witness(Witness { time: before, drops: gaps, gaps })).unwrap();
     }
 
     fn blind(&mut self) {
@@ -157,7 +159,8 @@ impl TestRecorder {
     }
 
     fn end(&mut self) -> End {
-        let end = End { time: self.mono(), ..self.totals };
+        let drops = Some(self.totals.lost.in_source());
+        let end = End { time: self.mono(), drops, ..self.totals };
         self.totals = End::default();
         end
     }
