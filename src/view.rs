@@ -11,7 +11,7 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_record::{Sink, SinkError};
 
-use crate::args::{ClockArg, FormatArg, ViewArgs};
+use crate::args::{ClockArg, FormatArg, SelectionArgs, ViewArgs};
 use crate::output::{
     ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, printable,
 };
@@ -317,15 +317,23 @@ pub(crate) struct Range {
 
 /// Returns the filter for the events that are shown.
 pub(crate) fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
+    Filter {
+        since: range.since,
+        until: range.until,
+        hide_threads: args.format == FormatArg::Text && !args.threads,
+        hide_self_generated: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
+        ..selection_filter(&args.selection)
+    }
+}
+
+/// Returns a filter for the selected events, at any time.
+pub(crate) fn selection_filter(args: &SelectionArgs) -> Filter {
     use std::os::unix::ffi::OsStrExt as _;
     Filter {
         kinds: args.kind.clone(),
         pids: args.pid.clone(),
         tree: args.tree.map(|pid| ProcessTree::new(Tgid(pid))),
         name: args.comm.as_ref().map(|name| name.as_bytes().to_vec()),
-        since: range.since,
-        until: range.until,
-        hide_threads: args.format == FormatArg::Text && !args.threads,
-        hide_self_generated: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
+        ..Filter::default()
     }
 }

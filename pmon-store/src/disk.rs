@@ -7,7 +7,7 @@ mod directory;
 mod real;
 mod sync_thread;
 
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -119,6 +119,36 @@ pub struct DirectoryState {
 pub trait StoreLock: Send + Sync {
     /// Returns whether the lock still protects the store: its file was not removed or replaced.
     fn is_held(&self) -> bool;
+}
+
+/// Appends to a file.
+pub(crate) struct DiskWriter {
+    disk: Arc<dyn Disk>,
+    at: u64,
+}
+
+impl DiskWriter {
+    /// Creates a writer that begins at the start of the file.
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, at: 0 }
+    }
+
+    /// Returns the number of bytes written.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.at
+    }
+}
+
+impl Write for DiskWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.disk.write_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// One directory of regular files. Names are single components of a path.

@@ -1,12 +1,10 @@
 //! The arguments of `pmon cut`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use pmon_core::wire::EventKind;
 
-use super::view::parse_kind;
+use super::SelectionArgs;
 use crate::exit;
 use crate::time_spec::Moment;
 
@@ -41,18 +39,8 @@ pub(crate) struct CutArgs {
     /// Last time of the excerpt [default: the end].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) until: Option<Moment>,
-    /// Select only events of these kinds; `pmon print --help` lists them [default: all].
-    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
-    pub(crate) kind: Vec<EventKind>,
-    /// Select only events of these processes or threads; a fork belongs to parent and child.
-    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
-    pub(crate) pid: Vec<u32>,
-    /// Select only events of this process and its descendants.
-    #[arg(long, value_name = "PID")]
-    pub(crate) tree: Option<u32>,
-    /// Select only events of processes with exactly this name.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) comm: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
     /// Replace an existing file.
     #[arg(long)]
     pub(crate) force: bool,

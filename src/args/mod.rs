@@ -33,7 +33,7 @@ pub(crate) use store::StoreArgs;
 pub(crate) use synth::SynthArgs;
 pub(crate) use vacuum::VacuumArgs;
 pub(crate) use verify::VerifyArgs;
-pub(crate) use view::{ClockArg, FormatArg, ViewArgs};
+pub(crate) use view::{ClockArg, FormatArg, SelectionArgs, ViewArgs};
 pub(crate) use watch::WatchArgs;
 
 use crate::exit;

@@ -10,6 +10,19 @@ pub(crate) struct ViewArgs {
     /// The output format.
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Show forks and exits of threads in text; the other formats always do.
+    #[arg(long)]
+    pub(crate) threads: bool,
+    /// Show the events that the recorder itself caused: its fences and heartbeats.
+    #[arg(long)]
+    pub(crate) own: bool,
+}
+
+/// The arguments that select events, shared with `cut`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SelectionArgs {
     /// Select only events of these kinds: ack, fork, exec, uid, gid, sid, ptrace, comm, coredump,
     /// exit, unknown [default: all].
     #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
@@ -23,12 +36,13 @@ pub(crate) struct ViewArgs {
     /// Select only events of processes with exactly this name.
     #[arg(long, value_name = "NAME")]
     pub(crate) comm: Option<OsString>,
-    /// Show forks and exits of threads in text; the other formats always do.
-    #[arg(long)]
-    pub(crate) threads: bool,
-    /// Show the events that the recorder itself caused: its fences and heartbeats.
-    #[arg(long)]
-    pub(crate) own: bool,
+}
+
+impl SelectionArgs {
+    /// Returns whether all events are selected.
+    pub(crate) fn is_all(&self) -> bool {
+        self.kind.is_empty() && self.pid.is_empty() && self.tree.is_none() && self.comm.is_none()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

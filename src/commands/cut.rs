@@ -6,14 +6,13 @@ use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use pmon_analysis::Filter;
-use pmon_analysis::filter::ProcessTree;
 use pmon_core::{MonoNs, Tgid};
 use pmon_store::SegmentList;
 use pmon_store::cut::{CutError, CutFile, CutOptions, CutReport, Selection, cut};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::{Map, Value, json};
 
-use crate::args::CutArgs;
+use crate::args::{CutArgs, SelectionArgs};
 use crate::captures::{CaptureSource, Captures};
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
@@ -23,6 +22,7 @@ use crate::report::summary::print_json;
 use crate::report::text_table::TextTable;
 use crate::terminal::{self, grouped, size};
 use crate::time_spec::{brief, local_time, rfc3339};
+use crate::view::selection_filter;
 
 /// Runs the verb.
 pub(crate) fn run(args: &CutArgs) -> Result<u8, Failure> {
@@ -118,10 +118,10 @@ fn selection(
     captures: &Captures,
     recorder: Option<Tgid>,
 ) -> Result<Option<Selection>, Failure> {
-    let CutArgs { kind, pid, tree, comm, .. } = args;
-    if kind.is_empty() && pid.is_empty() && tree.is_none() && comm.is_none() {
+    if args.selection.is_all() {
         return Ok(None);
     }
+    let SelectionArgs { kind, pid, tree, comm } = &args.selection;
     let kinds: Vec<_> = kind.iter().map(|kind| kind.name()).collect();
     let mut text = if kinds.is_empty() { "events".into() } else { format!("{} events", kinds.join(", ")) };
     if !pid.is_empty() {
@@ -134,14 +134,7 @@ fn selection(
     if let Some(comm) = comm {
         text += &format!(" of processes named {}", printable(comm.as_bytes()));
     }
-    let filter = Filter {
-        kinds: kind.clone(),
-        pids: pid.clone(),
-        tree: tree.map(|pid| ProcessTree::new(Tgid(pid))),
-        name: comm.as_ref().map(|name| name.as_bytes().to_vec()),
-        hide_self_generated: recorder,
-        ..Filter::default()
-    };
+    let filter = Filter { hide_self_generated: recorder, ..selection_filter(&args.selection) };
     let exits = if tree.is_some() { exits(captures)? } else { None };
     Ok(Some(Selection { text, filter, exits }))
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         terminal::colours(),
         terminal::output()?.lock(),
     );
-    if args.view.tree.is_some()
+    if args.view.selection.tree.is_some()
         && let Some(exits) = exits(&captures)?
     {
         view.add_exits(exits);

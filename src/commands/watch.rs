@@ -37,7 +37,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         out,
     );
     // No process can have such a name, so pmon would show nothing without a message.
-    if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
+    if let Some(why) = args.view.selection.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
         terminal::eprintln(format_args!("pmon: --comm: {why}"));
     }
     let began = Instant::now();

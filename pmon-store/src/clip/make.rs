@@ -12,7 +12,7 @@ use super::queue::PendingClip;
 use super::request::{Clip, ClipError};
 use super::service::ClipConfig;
 use crate::cut::{CutError, CutOptions, CutReport, CutSource, cut};
-use crate::disk::{Disk, Filesystem};
+use crate::disk::{Disk, DiskWriter, Filesystem};
 use crate::file::{partial, sync_supported};
 use crate::reader::{RangeBound, SegmentEntry, SegmentList};
 use crate::segment::{UtcSecond, restricted};
@@ -62,7 +62,7 @@ fn attempt_to_make(
         )
     })?;
     let partial_name = partial(&name);
-    let mut writer = DiskWriter { disk: &*disk, at: 0 };
+    let mut writer = DiskWriter::new(disk.clone());
     let made = write(config, clip, now, &mut writer).and_then(|report| {
         publish(&*config.output, &*disk, &partial_name, &name).map_err(CutError::Write)?;
         Ok(report)
@@ -87,7 +87,7 @@ fn attempt_to_make(
         let _ = config.output.remove(&partial_name);
         let has_disappeared =
             matches!(&error, CutError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
-        (explain(&error, &path.display().to_string(), writer.at), has_disappeared)
+        (explain(&error, &path.display().to_string(), writer.bytes()), has_disappeared)
     })
 }
 
@@ -210,22 +210,4 @@ fn publish(output: &dyn Filesystem, disk: &dyn Disk, partial: &str, name: &str) 
 pub(super) fn real_at(clock: ClockAnchor, time: MonoNs) -> i64 {
     let passed = i128::from(time.0) - i128::from(clock.mono.0);
     i64::try_from(i128::from(clock.real_ns) + passed).unwrap_or(clock.real_ns)
-}
-
-/// Appends to a file.
-struct DiskWriter<'a> {
-    disk: &'a dyn Disk,
-    at: u64,
-}
-
-impl Write for DiskWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.disk.write_at(bytes, self.at)?;
-        self.at += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Directory, Disk, Filesystem};
+use crate::disk::{Directory, Disk, DiskWriter, Filesystem};
 use crate::file::{CaptureFileError, partial, sync_supported};
 
 /// An excerpt in a regular file, which is named `NAME.partial` until it is complete. Mode 0600.
@@ -17,7 +17,7 @@ pub struct CutFile {
     name: String,
     partial: String,
     disk: Arc<dyn Disk>,
-    at: u64,
+    writer: DiskWriter,
     force: bool,
     is_published: bool,
 }
@@ -51,7 +51,8 @@ impl CutFile {
             io::ErrorKind::AlreadyExists => CaptureFileError::Unfinished { path: directory.path(&partial) },
             _ => failed(error),
         })?;
-        Ok(Self { path: path.into(), directory, name, partial, disk, at: 0, force, is_published: false })
+        let writer = DiskWriter::new(disk.clone());
+        Ok(Self { path: path.into(), directory, name, partial, disk, writer, force, is_published: false })
     }
 
     /// Makes everything durable, and gives the file its final name.
@@ -81,13 +82,11 @@ impl CutFile {
 
 impl Write for CutFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.disk.write_at(bytes, self.at)?;
-        self.at += written as u64;
-        Ok(written)
+        self.writer.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.writer.flush()
     }
 }
 

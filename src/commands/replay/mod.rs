@@ -391,7 +391,7 @@ impl<'a> Playback<'a> {
 /// Returns the filter for the events that happen; `None` if all of them do.
 fn filter(args: &ReplayArgs, captures: &Captures) -> Result<Option<Filter>, Failure> {
     let view = &args.view;
-    let is_all = view.kind.is_empty() && view.pid.is_empty() && view.tree.is_none() && view.comm.is_none();
+    let is_all = view.selection.is_all();
     if is_all {
         return Ok(None);
     }

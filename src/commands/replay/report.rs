@@ -99,10 +99,10 @@ impl Playback<'_> {
             json!({
                 "from_mono_ns": self.from.map(|time| time.0),
                 "to_mono_ns": self.until.map(|time| time.0),
-                "kind": view.kind.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
-                "pid": view.pid,
-                "tree": view.tree,
-                "comm": view.comm.as_ref().map(|comm| comm.to_string_lossy()),
+                "kind": view.selection.kind.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
+                "pid": view.selection.pid,
+                "tree": view.selection.tree,
+                "comm": view.selection.comm.as_ref().map(|comm| comm.to_string_lossy()),
             })
         });
         object(json!({
