@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use pmon_analysis::process::ProcessModel;
 use pmon_core::capture::{
     ClockAnchor, CpuPosition, Credentials, Details, DetailsSubject, End, Header, Meta, MissReason, Positions,
     ProcessContext, ProcessState, Record, RecordedDatagram, SegmentReason, Usage,
@@ -18,7 +19,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_record::{Division, Sink};
-use pmon_store::{CaptureFile, CaptureTarget, Directory, ProcessModel, StoreOptions, StoreWriter};
+use pmon_store::{CaptureFile, CaptureTarget, Directory, StoreOptions, StoreWriter};
 use rustix::time::{ClockId, clock_gettime};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;

@@ -1,17 +1,23 @@
 //! The recording that a verb reads: a file, several files, a directory, or standard input.
 
 use std::fs::File;
-use std::io::stdin;
+use std::io::{self, IsTerminal as _, stdin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pmon_core::capture::OpenError;
-use pmon_store::{CaptureBytes, Directory, ListError, SegmentList, SegmentReader};
+use pmon_store::{CaptureBytes, Directory, ListError, SegmentEntry, SegmentList, SegmentReader};
 
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{CaptureInput, CaptureRecording, is_stdio, shown};
 use crate::output::printable;
+use crate::query::is_stdin_copy;
 use crate::terminal::counted;
+
+/// What to do after a wrong name.
+const WHAT_TO_NAME: &str = "name a file that `pmon record` wrote, or the directory of a store";
+/// What to do without the permission to read a capture.
+const WHO_MAY_READ: &str = "only its owner can read a capture; run pmon as that user, or as root";
 
 /// The recording that a verb reads.
 #[derive(Clone)]
@@ -39,7 +45,10 @@ impl Captures {
         if !is_stdio(file) && file.is_dir() {
             return Self::of_store(file, host);
         }
-        let name = if is_stdio(file) { "standard input".into() } else { shown(file) };
+        let name = match is_stdio(file) || is_stdin_copy(file) {
+            true => "standard input".into(),
+            false => shown(file),
+        };
         if host.is_some() {
             return Err(Failure::new(
                 exit::USAGE,
@@ -54,7 +63,11 @@ impl Captures {
         let store = Arc::new(Directory::new(path));
         let list = SegmentList::of_store(store.clone(), host);
         let code = code_of(list.as_ref().err());
-        let list = list.or_fail(code, format_args!("cannot read {name}"))?;
+        let has_none =
+            matches!(list, Err(ListError::EmptyDirectory | ListError::NoSegments { capture: None, .. }));
+        let list = list.or_fail(code, format_args!("cannot read {name}"));
+        let list =
+            list.map_err(|failure| if has_none { failure.followed_by(WHAT_TO_NAME) } else { failure })?;
         let is_partial = list.entries().last().is_some_and(|last| last.is_partial);
         let recorder = store.recorder().filter(|_| is_partial);
         Ok(Self { name, source: CaptureSource::Several(list), recorder })
@@ -121,7 +134,7 @@ impl Captures {
             CaptureSource::Several(list) => {
                 let mut list = list.clone();
                 list.order();
-                let bytes = list.entries().iter().map(|entry| entry.len).sum();
+                let bytes = list.entries().iter().map(SegmentEntry::file_len).sum();
                 let opened = SegmentReader::open(list);
                 let code = refusal(opened.as_ref().err());
                 let reader = opened.or_fail(code, format_args!("cannot read {name}"))?;
@@ -134,8 +147,17 @@ impl Captures {
     }
 }
 
+/// Refuses standard input if it is a terminal, on which no user enters a capture.
+pub(crate) fn refuse_terminal() -> Result<(), Failure> {
+    if !stdin().is_terminal() {
+        return Ok(());
+    }
+    let why = "standard input is a terminal, and no capture; use a pipe: `pmon record -o - | pmon print -`";
+    Err(Failure::new(exit::USAGE, why))
+}
+
 /// Returns the process that is writing a file of a store.
-fn recorder_of(file: &Path) -> Option<u32> {
+pub(crate) fn recorder_of(file: &Path) -> Option<u32> {
     let is_partial = file.extension().is_some_and(|extension| extension == "partial");
     let directory = file.parent().filter(|_| is_partial)?;
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
@@ -144,16 +166,26 @@ fn recorder_of(file: &Path) -> Option<u32> {
 
 fn open_one(name: String, path: &Path) -> Result<CaptureInput, Failure> {
     let (source, file_bytes) = if is_stdio(path) {
+        refuse_terminal()?;
         (CaptureBytes::Stdin(stdin().lock()), None)
     } else {
         let unreadable = format!("cannot open {name}{}", hint(path));
-        let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
+        let opened = File::open(path);
+        let kind = opened.as_ref().err().map(io::Error::kind);
+        let file = opened.or_fail(exit::ENVIRONMENT, &unreadable).map_err(|failure| match kind {
+            Some(io::ErrorKind::NotFound) => failure.followed_by(WHAT_TO_NAME),
+            Some(io::ErrorKind::PermissionDenied) => failure.followed_by(WHO_MAY_READ),
+            _ => failure,
+        })?;
         let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
         (CaptureBytes::File(file), meta.is_file().then_some(meta.len()))
     };
     let opened = source.into_reader();
     let code = refusal(opened.as_ref().err());
-    let reader = opened.or_fail(code, format_args!("cannot read {name}"))?;
+    let is_other = matches!(opened, Err(OpenError::NotACapture | OpenError::Empty));
+    let reader = opened.or_fail(code, format_args!("cannot read {name}"));
+    let reader =
+        reader.map_err(|failure| if is_other { failure.followed_by(WHAT_TO_NAME) } else { failure })?;
     Ok(CaptureInput::new(name, CaptureRecording::One(Box::new(reader)), file_bytes))
 }
 

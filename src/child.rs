@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitStatus};
+use std::process::{self, ExitStatus};
 
 use pmon_record::startup;
 use rustix::io::Errno;
@@ -31,10 +31,13 @@ impl CommandProcess {
     /// `None` if there is no command.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = command else { return Ok(None) };
-        let started = match startup::spawn(Command::new(program).args(arguments)) {
+        let started = match startup::spawn(program, arguments) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => match script(program) {
                 // Like execvp(3): /bin/sh runs a script whose first line names no interpreter.
-                Some(path) => startup::spawn(Command::new("/bin/sh").arg(path).args(arguments)),
+                Some(path) => {
+                    let arguments = [&[path.into_os_string()], arguments].concat();
+                    startup::spawn("/bin/sh".as_ref(), &arguments)
+                }
                 None => Err(error),
             },
             started => started,

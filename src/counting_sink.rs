@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pmon_analysis::Statistics;
 use pmon_core::capture::{Header, Record};
-use pmon_record::{Sink, SinkError};
+use pmon_record::{KeptRecords, Sink, SinkError};
 use pmon_store::CaptureFile;
 
 use crate::input::shown;
@@ -73,7 +73,7 @@ impl Sink for CountingSink {
             return self.file.finish();
         }
         let path = self.file.path().map(shown).unwrap_or_default();
-        self.file.discard().map_err(|error| SinkError::from_io("remove", path, None, error))
+        self.file.discard().map_err(|error| SinkError::from_io("remove", path, KeptRecords::PassedOn, error))
     }
 }
 

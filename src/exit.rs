@@ -9,6 +9,8 @@ use crate::output::harmless;
 pub(crate) const DONE: u8 = 0;
 /// An internal error of pmon.
 pub(crate) const INTERNAL: u8 = 1;
+/// `prove`: such a process ran.
+pub(crate) const RAN: u8 = 1;
 /// Wrong usage. The argument parser uses this code, too.
 pub(crate) const USAGE: u8 = 2;
 /// The requested completeness or output was not reached: the capture is incomplete, or the output
@@ -26,7 +28,7 @@ pub(crate) const STORAGE: u8 = 7;
 pub(crate) const DIFFERENT: u8 = 8;
 /// A test with `replay --expect` tested nothing, or less than requested.
 pub(crate) const UNTESTED: u8 = 9;
-/// The limit of `replay --limit` was reached.
+/// The limit of `replay --limit` or `sql --timeout` was reached.
 pub(crate) const LIMIT: u8 = 10;
 /// Ended by a Ctrl-C that leaves the command running; the code that shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
@@ -34,7 +36,7 @@ pub(crate) const INTERRUPTED: u8 = 128 + 2;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  success
-  1  internal error
+  1  internal error; `prove`: such a process ran
   2  wrong usage
   3  incomplete: `verify`, `record --strict`; other output: `replay --expect`
   4  the input is damaged; its intact part was used
@@ -43,7 +45,7 @@ Exit codes:
   7  the output cannot be written, or exists already
   8  `diff`: the captures differ, or comparing them was given up
   9  `replay --expect`: the run tested nothing, or a fault never fired
-  10 `replay --limit`: the limit was reached
+  10 `replay --limit`, `sql --timeout`: the limit was reached
 `record -- CMD` and `replay -- PROGRAM` exit with the status of the command:
 128+N if signal N killed it, 127 if it was not found, 126 if it could not be
 run, 130 if a third Ctrl-C left it running.";
@@ -72,6 +74,11 @@ impl Failure {
     /// Returns the message; empty for a silent end.
     pub(crate) fn message(&self) -> String {
         self.error.as_ref().map(|error| format!("{error:#}")).unwrap_or_default()
+    }
+
+    /// Puts what to do next after the message.
+    pub(crate) fn followed_by(self, next: &str) -> Self {
+        Self::new(self.code, format_args!("{}; {next}", self.message()))
     }
 
     /// Puts a place, such as the name of a file, before the message.

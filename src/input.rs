@@ -2,16 +2,18 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use pmon_analysis::verify::{Finding, SegmentFacts};
+use pmon_core::MonoNs;
 use pmon_core::capture::{
     Block, Damage, Header, Junction, Part, Reader, Record, RecordingReader, SeekRecording, Splicer,
 };
 use pmon_core::wire::ByteOrder;
-use pmon_core::{MonoNs, Tgid};
 use pmon_replay::Replay;
-use pmon_store::{CaptureBytes, SegmentEntry, SegmentReader, SkippedSegment};
+use pmon_store::{CaptureBytes, Filesystem, SegmentEntry, SegmentList, SegmentReader, SkippedSegment};
 
 use crate::exit::{self, Failure, OrFail};
 use crate::output::printable;
@@ -149,8 +151,8 @@ impl ReadOutcome {
 pub(crate) enum Examined<'a> {
     /// A record of the continuous recording.
     Record(&'a Record<'a>),
-    /// The recorder of the next capture.
-    Recorder(Option<Tgid>),
+    /// The next capture begins.
+    Segment(Option<&'a Header>, Junction),
 }
 
 /// Whether the path is `-`, which means standard input or output.
@@ -191,8 +193,8 @@ impl CaptureInput {
     }
 
     /// Reads to the end and checks the completeness, with a progress bar. Reports damage on
-    /// standard error. Passes each record of the continuous recording to `visit`, and the recorder
-    /// of each capture after the first.
+    /// standard error. Passes each record of the continuous recording to `visit`, and the start of
+    /// each capture after the first.
     pub(crate) fn examine(
         mut self,
         mut visit: impl FnMut(Examined<'_>),
@@ -232,7 +234,7 @@ impl CaptureInput {
             if let (Some(junction), Some(reader)) = (boundary, self.reader.segments()) {
                 splicer = Splicer::new(junction);
                 checker.begin(reader.previous_ended_cleanly(), self.facts());
-                visit(Examined::Recorder(self.header().and_then(|header| header.meta.recorder())));
+                visit(Examined::Segment(self.header(), junction));
             }
             bar.set_position(self.offset());
         }
@@ -331,6 +333,32 @@ impl CaptureInput {
     /// Returns the number of bytes read so far.
     pub(crate) fn offset(&self) -> u64 {
         self.reader.offset()
+    }
+
+    /// Reads on from now on when the recorder has written more: see [`SegmentReader::follow`].
+    pub(crate) fn follow(&mut self, store: Option<(Arc<dyn Filesystem>, &SegmentList)>) {
+        if let CaptureRecording::Several(reader) = &mut self.reader {
+            reader.follow(store, Instant::now());
+            self.splicer = Splicer::new(reader.junction());
+        }
+    }
+
+    /// Looks for what the recorder has written since the end was reached.
+    pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
+        let CaptureRecording::Several(reader) = &mut self.reader else { return Ok(()) };
+        reader.refresh(Instant::now()).or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))
+    }
+
+    /// Announces that the recorder of the current capture has ended.
+    pub(crate) fn end_current(&mut self) {
+        if let CaptureRecording::Several(reader) = &mut self.reader {
+            reader.end_current();
+        }
+    }
+
+    /// Returns whether nothing more is written to the current capture.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.reader.segments().is_some_and(SegmentReader::has_ended)
     }
 
     /// Returns the result of reading so far.

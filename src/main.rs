@@ -10,13 +10,17 @@ mod control;
 mod counting_sink;
 mod exit;
 mod input;
+mod interruptible;
 mod output;
 mod prescan;
 mod progress;
+mod query;
 mod report;
 mod selection;
+mod sql;
 mod terminal;
 mod time_spec;
+mod users;
 mod view;
 
 use std::io::{self, Write as _};
@@ -57,10 +61,18 @@ fn main() -> ExitCode {
         Command::Record(_) => commands::record::run(&line),
         Command::Watch(args) => commands::watch::run(&args),
         Command::Print(args) => commands::print::run(&args),
+        Command::Prove(args) => commands::prove::run(&args),
+        Command::Ps(args) => commands::ps::run(&args),
+        Command::Tree(args) => commands::tree::run(&args),
+        Command::Why(args) => commands::why::run(&args),
+        Command::Find(args) => commands::find::run(&args),
+        Command::Stats(args) => commands::stats::run(&args),
+        Command::Top(args) => commands::top::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Cut(args) => commands::cut::run(&args),
         Command::Info(args) => commands::info::run(&args),
+        Command::Sql(args) => commands::sql::run(&args),
         Command::Snapshot(args) => commands::snapshot::run(&args),
         Command::Vacuum(args) => commands::vacuum::run(&args),
         Command::Control(args) => commands::control::run(&args),

@@ -1,12 +1,16 @@
-//! Reads a capture in advance: its end, to which times may refer, and its exits, which complete the
-//! tree of a capture that lacks forks.
+//! Reads a capture in advance: its end, to which times may refer, its exits, which complete the
+//! tree of a capture that lacks forks, and the scan at its start, which identifies processes.
+
+use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 use pmon_analysis::WallClock;
 use pmon_analysis::filter::{ExitIndex, TimeBound};
-use pmon_core::MonoNs;
-use pmon_core::capture::{Part, Record, RecordedDatagram, RecordingReader as _, SeekRecording as _};
+use pmon_core::capture::{
+    DetailsSubject, Part, Record, RecordedDatagram, RecordingReader as _, SeekRecording as _,
+};
 use pmon_core::wire::ByteOrder;
+use pmon_core::{MonoNs, Tgid};
 use pmon_store::{RangeBound, SegmentList};
 
 use crate::captures::{CaptureSource, Captures};
@@ -18,6 +22,8 @@ use crate::view::Range;
 
 /// Number of blocks at the start of a capture in which the recorder states its scope.
 const SCOPE_BLOCKS: u32 = 4;
+/// Number of blocks at the start of a capture in which the first scan ends.
+const SCAN_BLOCKS: u32 = 16;
 
 /// Returns the exits of a capture with a limited scope. They name the parents of processes whose
 /// forks the capture may lack.
@@ -43,6 +49,39 @@ pub(crate) fn exits(captures: &Captures) -> Result<Option<ExitIndex>, Failure> {
         }
     }
     Ok(is_partial.then_some(exits))
+}
+
+/// Returns the start times in clock ticks that the scan at the start of a recording has found; none
+/// for an input that can be read only once, and for an excerpt, which begins with its processes.
+pub(crate) fn scanned_starts(captures: &Captures) -> Result<HashMap<Tgid, u64>, Failure> {
+    let mut starts = HashMap::new();
+    if !captures.is_rereadable() {
+        return Ok(starts);
+    }
+    let unreadable = format!("cannot read {}", captures.name());
+    let mut reader = captures.open()?.reader;
+    for _ in 0..SCAN_BLOCKS {
+        let part = reader.next_part().or_fail(exit::ENVIRONMENT, &unreadable)?;
+        let block = match part {
+            Some(Part::Block(block)) => block,
+            Some(Part::Damage(_)) => continue,
+            Some(Part::Segment) | None => break,
+        };
+        for record in block.records() {
+            match record {
+                Record::Details(details) => {
+                    if let (DetailsSubject::Snapshot { tgid }, Some(ticks)) =
+                        (details.subject, details.start_ticks)
+                    {
+                        starts.insert(tgid, ticks);
+                    }
+                }
+                Record::Snapshot(_) => return Ok(starts),
+                _ => {}
+            }
+        }
+    }
+    Ok(starts)
 }
 
 /// Opens a recording, and returns the range of time between two moments in it. Of several captures,
@@ -78,7 +117,9 @@ fn bounds(
     extent: &Extent,
 ) -> Result<[Option<TimeBound>; 2], Failure> {
     let resolved = resolve(names, moments, extent, &TimeZone::system());
-    let resolved = resolved.map_err(|why| Failure::new(exit::USAGE, why))?;
+    let mut resolved = resolved.map_err(|why| Failure::new(exit::USAGE, why))?;
+    // A range of one moment has the same note twice.
+    resolved.notes.dedup();
     resolved.notes.iter().for_each(|note| terminal::eprintln(format_args!("pmon: {note}")));
     Ok(resolved.bounds)
 }
@@ -125,6 +166,23 @@ fn restricted(
     list.restrict(since, until);
     let [since, until] = range;
     Ok((list, Range { since, until }))
+}
+
+/// Returns the wall-clock times of the start and the end of a recording; `None` if the start is
+/// unreadable.
+pub(crate) fn extent(captures: &Captures) -> Result<Option<[i64; 2]>, Failure> {
+    let (start, last) = match &captures.source {
+        CaptureSource::One(_) => {
+            (captures.open()?.header().map(|header| header.meta.start.real_ns), captures.clone())
+        }
+        CaptureSource::Several(list) => {
+            let mut list = list.clone();
+            list.order();
+            (list.first().map(|first| first.start.real_ns), captures.with_last_of(&list))
+        }
+    };
+    let (_, end) = end(&last)?;
+    Ok(start.map(|start| [start, end]))
 }
 
 /// Returns the end of the recording by both clocks. The index leads to the last block of its last

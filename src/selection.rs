@@ -1,12 +1,14 @@
-//! Explains why no event of a capture matches a selection.
+//! Describes a selection, and explains why it matches no event of a capture.
 
-use pmon_analysis::filter::{Filter, FilterDiagnosis};
+use pmon_analysis::filter::{EventCondition, Filter, FilterDiagnosis, ProcessCondition};
 use pmon_analysis::{TimeBound, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::wire::{Event, EventBody};
 
+use crate::args::SelectionArgs;
+use crate::exit::{self, Failure};
 use crate::output::printable;
-use crate::time_spec::moment;
+use crate::time_spec::{brief, moment};
 
 /// Maximum bytes of a name that a process can set (`TASK_COMM_LEN` without the zero byte). Only
 /// kernel threads have longer names, in `/proc`.
@@ -59,6 +61,37 @@ impl MatchTracker {
     }
 }
 
+/// Refuses a selection that no event can match.
+pub(crate) fn check(selection: &SelectionArgs) -> Result<(), Failure> {
+    let condition = EventCondition { kinds: selection.kind.clone(), process: selection.process.condition() };
+    if condition.kind_mask() == 0 {
+        let why = "--exit and --longer-than select only exits, which --kind leaves out; add `exit` to --kind";
+        return Err(Failure::new(exit::USAGE, why));
+    }
+    Ok(())
+}
+
+/// Describes the conditions on a process, one by one. Each text continues `a process`.
+pub(crate) fn describe(condition: &ProcessCondition) -> Vec<String> {
+    let ProcessCondition { ends, longer_than_ns, comm, exe, args, uids, unit, container, cgroup } = condition;
+    let texts = [
+        comm.as_ref().map(|comm| format!("named {}", printable(comm))),
+        exe.as_ref().map(|exe| format!("with the executable {}", printable(exe.pattern().as_bytes()))),
+        args.as_ref().map(|args| format!("with a command line like {}", printable(args.as_str().as_bytes()))),
+        (!uids.is_empty()).then(|| format!("of user {}", alternatives(uids))),
+        unit.as_ref().map(|unit| format!("of unit {}", printable(unit.pattern().as_bytes()))),
+        container.as_ref().map(|id| format!("of container {}", printable(id))),
+        cgroup.as_ref().map(|path| format!("in cgroup {}", printable(path))),
+        (!ends.is_empty()).then(|| format!("with the end {}", alternatives(ends))),
+        longer_than_ns.map(|ns| format!("of at least {}", brief(ns))),
+    ];
+    texts.into_iter().flatten().collect()
+}
+
+fn alternatives(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+}
+
 fn why(filter: &Filter, seen: &FilterDiagnosis, wall: &WallClock) -> Vec<String> {
     let mut why = Vec::new();
     if let (false, Some((first, last))) = (seen.time, seen.span) {
@@ -80,9 +113,10 @@ fn why(filter: &Filter, seen: &FilterDiagnosis, wall: &WallClock) -> Vec<String>
     if let (false, Some(tree)) = (seen.tree, &filter.tree) {
         why.push(format!("none concerns process {} or a descendant of it", tree.root()));
     }
-    if let (false, Some(name)) = (seen.name, &filter.name) {
-        let too_long = too_long(name).map(|why| format!(": {why}")).unwrap_or_default();
-        why.push(format!("none is of a process called {}{too_long}", printable(name)));
+    if !seen.process {
+        let too_long = filter.process.comm.as_deref().and_then(too_long);
+        let too_long = too_long.map(|why| format!(": {why}")).unwrap_or_default();
+        why.push(format!("none is of a process {}{too_long}", describe(&filter.process).join(", ")));
     }
     if seen.thread {
         why.push("only forks and exits of threads match, which --threads shows".into());
@@ -110,8 +144,7 @@ fn beyond(filter: &Filter, (first, last): (MonoNs, MonoNs), wall: &WallClock) ->
 }
 
 fn processes(pids: &[u32]) -> String {
-    let all: Vec<_> = pids.iter().map(u32::to_string).collect();
-    format!("process or thread {}", all.join(" or "))
+    format!("process or thread {}", alternatives(pids))
 }
 
 /// Explains why only a kernel thread can have such a long name.

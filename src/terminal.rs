@@ -46,9 +46,9 @@ pub(crate) fn refuse_capture(verb: &str) -> Result<(), Failure> {
 }
 
 /// Prints text to standard output. A closed pipe is not an error.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
     let mut out = output()?.lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(Failure::unless_closed)
+    out.write_all(text.as_ref()).and_then(|()| out.flush()).or_else(Failure::unless_closed)
 }
 
 /// Whether standard output is a terminal that supports colours, and `NO_COLOR` is not set.
@@ -58,9 +58,27 @@ pub(crate) fn colours() -> bool {
     stdout().is_terminal() && !is_disabled && !is_dumb
 }
 
+/// Returns the number of columns of standard output, if it is a terminal.
+pub(crate) fn output_width() -> Option<usize> {
+    tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
+
+/// Returns the number of rows of standard output, if it is a terminal.
+pub(crate) fn output_height() -> Option<usize> {
+    tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_row)).filter(|&rows| rows > 0)
+}
+
 /// Returns the number of columns of standard error, if it is a terminal.
 pub(crate) fn width() -> Option<usize> {
     tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
+
+/// Cuts a line to the width of the terminal, if it is known.
+pub(crate) fn cut(line: &str, width: Option<usize>) -> &str {
+    match width.and_then(|width| line.char_indices().nth(width)) {
+        Some((end, _)) => &line[..end],
+        None => line,
+    }
 }
 
 /// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or
@@ -94,14 +112,42 @@ pub(crate) fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// Formats a number with its unit: `1 gap`, `2,000 gaps`.
+/// Formats a number with its unit: `1 gap`, `2,000 gaps`, `3 processes`.
 pub(crate) fn counted(number: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+    let plural = if what.ends_with(['s', 'h']) { "es" } else { "s" };
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { plural })
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_number(out: &mut String, number: impl itoa::Integer) {
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// Formats a number of bytes with a binary unit: `8.84 KiB`.
 pub(crate) fn size(bytes: u64) -> String {
-    humansize::format_size(bytes, humansize::BINARY)
+    let mut text = String::new();
+    push_size(&mut text, bytes);
+    text
+}
+
+/// Appends the text that [`size`] returns. Numbers that are no multiple of the unit have two
+/// decimals, rounded half to even.
+pub(crate) fn push_size(out: &mut String, bytes: u64) {
+    const UNITS: [&str; 7] = [" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"];
+    let unit = bytes.checked_ilog2().unwrap_or(0) / 10;
+    let (whole, rest) = (bytes >> (10 * unit), bytes & ((1 << (10 * unit)) - 1));
+    if rest == 0 {
+        push_number(out, whole);
+    } else {
+        let (scaled, divisor) = (u128::from(bytes) * 100, 1_u128 << (10 * unit));
+        let (down, left) = ((scaled / divisor) as u64, scaled % divisor);
+        let is_up = 2 * left > divisor || 2 * left == divisor && down % 2 == 1;
+        let hundredths = down + u64::from(is_up);
+        push_number(out, hundredths / 100);
+        out.push_str(if hundredths % 100 < 10 { ".0" } else { "." });
+        push_number(out, hundredths % 100);
+    }
+    out.push_str(UNITS[unit as usize]);
 }
 
 /// Returns the bytes per event, rounded to two decimals; `None` without events.
@@ -122,10 +168,39 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_two_decimals_unless_they_are_whole() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1025, "1.00 KiB"),
+            (1029, "1.00 KiB"),
+            (1030, "1.01 KiB"),
+            // Exactly 1.125 and 1.375.
+            (1152, "1.12 KiB"),
+            (1408, "1.38 KiB"),
+            (9056, "8.84 KiB"),
+            ((1 << 20) - 1, "1024.00 KiB"),
+            (5 << 20, "5 MiB"),
+            (u64::MAX, "16.00 EiB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
     fn units_are_plural_unless_the_number_is_one() {
         assert_eq!(counted(0, "gap"), "0 gaps");
         assert_eq!(counted(1, "gap"), "1 gap");
         assert_eq!(counted(2000, "gap"), "2,000 gaps");
+        assert_eq!([counted(2, "process"), counted(2, "match")], ["2 processes", "2 matches"]);
+    }
+
+    #[test]
+    fn lines_are_cut_between_characters() {
+        assert_eq!(cut("größe", Some(3)), "grö");
+        assert_eq!(cut("größe", Some(5)), "größe");
+        assert_eq!(cut("größe", None), "größe");
     }
 
     #[test]

@@ -1,47 +1,50 @@
 //! Converts records to output: joins details to events, follows processes, filters, renders.
 
+use std::collections::HashMap;
 use std::io::{self, Stdout, Write};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use pmon_analysis::filter::{ExitIndex, ProcessTree};
-use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, TimeBound, WallClock};
-use pmon_core::capture::{Header, Junction, Record};
-use pmon_core::wire::ByteOrder;
+use pmon_analysis::life::{LifeTracker, ProcessId};
+use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, TimeBound, WallClock};
+use pmon_core::capture::{Header, Junction, Meta, Record};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{MonoNs, Tgid};
-use pmon_record::{Sink, SinkError};
+use pmon_record::{KeptRecords, Sink, SinkError};
 
-use crate::args::{ClockArg, FormatArg, SelectionArgs, ViewArgs};
+use crate::args::{FormatArg, SelectionArgs, ViewArgs};
+use crate::exit::Failure;
+use crate::input::ReadOutcome;
 use crate::output::{
-    ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, printable,
+    ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, TextStyle, printable,
 };
+use crate::query::{QueryOutcome, RangeObserver};
 use crate::selection::MatchTracker;
 use crate::terminal::{self, counted};
-use crate::time_spec::{brief, moment};
+use crate::time_spec::moment;
+use crate::users::UserNames;
 
 /// Number of rendered bytes after which they are written.
 const CHUNK: usize = 1 << 16;
 
 /// Time after the last record after which records are shown without the details they wait for.
-const DETAILS_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const DETAILS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Renders records, in order, to `sink`.
 pub(crate) struct View<W> {
     joiner: DetailsJoiner,
-    processes: ProcessTable,
-    /// Whether the renderer or the filter uses `processes`.
-    follows: bool,
+    /// The processes, if the renderer or the filter needs them.
+    processes: Option<LifeTracker>,
     wall: WallClock,
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
     /// The events seen so far, compared with the filter.
     matches: MatchTracker,
+    observer: RangeObserver,
     /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
-    /// Number of lost events, and blind and unobserved time in ns, for which the format has no
-    /// line.
-    unshown: (u64, u64, u64),
     out: Vec<u8>,
     sink: W,
 }
@@ -50,15 +53,16 @@ impl<W: Write> View<W> {
     /// Creates a view of a capture with this header, if known, and datagrams in byte order `order`.
     pub(crate) fn new(
         args: &ViewArgs,
-        clock: ClockArg,
+        style: TextStyle,
         range: Range,
         header: Option<&Header>,
         order: ByteOrder,
-        colours: bool,
         sink: W,
     ) -> Self {
         let render: Box<dyn Render> = match args.format {
-            FormatArg::Text => Box::new(TextRenderer::new(clock, TimeZone::system(), colours)),
+            FormatArg::Text => {
+                Box::new(TextRenderer::new(style, TimeZone::system()).with_users(UserNames::of(header)))
+            }
             FormatArg::Classic => Box::new(ClassicRenderer),
             FormatArg::Json => Box::new(JsonRenderer::new()),
             FormatArg::Csv => Box::new(CsvRenderer::new()),
@@ -75,27 +79,28 @@ impl<W: Write> View<W> {
         sink: W,
     ) -> Self {
         let joins = render.needs_details() || filter.needs_details();
-        // If the recorder observed which exits end a process, they need not be derived.
-        let has_ends = header.is_some_and(|header| header.meta.transport.name == "ring+details");
-        let follows =
-            render.needs_processes() || filter.needs_processes() || render.shows_process_ends() && !has_ends;
+        let needs_processes = render.needs_processes() || filter.needs_processes();
+        let tracker = || match header {
+            Some(header) => LifeTracker::new(header),
+            None => LifeTracker::new(&Header { uuid: [0; 16], byte_order: order, meta: Meta::default() }),
+        };
         let mut wall = WallClock::new();
         if let Some(header) = header {
             wall.observe(header.meta.start);
         }
+        let observer = RangeObserver::new(header, order, &filter);
         let mut out = Vec::with_capacity(2 * CHUNK);
         render.begin(&mut out);
         Self {
             joiner: if joins { DetailsJoiner::new(order) } else { DetailsJoiner::passthrough(order) },
-            processes: ProcessTable::new(),
-            follows,
+            processes: needs_processes.then(tracker),
             wall,
             start: header.map(|header| header.meta.start.mono),
+            observer,
             matches: MatchTracker::new(&filter),
             filter,
             render,
             scope: None,
-            unshown: (0, 0, 0),
             out,
             sink,
         }
@@ -104,6 +109,18 @@ impl<W: Write> View<W> {
     /// Whether the renderer or the filter uses the details of processes.
     pub(crate) fn needs_details(&self) -> bool {
         self.render.needs_details() || self.filter.needs_details()
+    }
+
+    /// Sets the start times that the scan at the start of the recording will find, if the view
+    /// identifies processes.
+    pub(crate) fn expect_scan(
+        &mut self,
+        starts: impl FnOnce() -> Result<HashMap<Tgid, u64>, Failure>,
+    ) -> Result<(), Failure> {
+        if let Some(processes) = &mut self.processes {
+            processes.expect_scan(starts()?);
+        }
+        Ok(())
     }
 
     /// Adds later exits of the capture, which name the parents of processes whose forks it lacks.
@@ -115,6 +132,16 @@ impl<W: Write> View<W> {
 
     /// Renders the next record, or holds it back until its details arrive.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
+        self.observer.record(&record);
+        self.apply_record(record)
+    }
+
+    /// Notes a damaged part of the capture.
+    pub(crate) fn damage(&mut self) {
+        self.observer.damage();
+    }
+
+    fn apply_record(&mut self, record: Record<'_>) -> io::Result<()> {
         if let Record::Scope(scope) = &record {
             self.scope = Some(scope.text.clone());
             self.add_exits(ExitIndex::default());
@@ -125,14 +152,18 @@ impl<W: Write> View<W> {
 
     /// Continues with the next capture of the recording.
     pub(crate) fn begin_segment(&mut self, header: Option<&Header>, junction: Junction) -> io::Result<()> {
+        self.observer.begin_segment(header, junction);
         let recorder = header.and_then(|header| header.meta.recorder());
         let hidden = self.filter.hide_self_generated;
         // The details of a recorder's execs are in its own captures.
         if junction.is_reboot || !junction.continues {
             self.release()?;
         }
+        if let Some(processes) = &mut self.processes {
+            // The unobserved time is a record, which waits for the records before it.
+            processes.begin_segment(header, Junction { unobserved: None, ..junction });
+        }
         if junction.is_reboot {
-            self.processes = ProcessTable::new();
             self.wall = WallClock::new();
         }
         if hidden.is_some() && recorder.is_some() && hidden != recorder {
@@ -143,7 +174,7 @@ impl<W: Write> View<W> {
             self.wall.observe(header.meta.start);
         }
         match junction.unobserved {
-            Some(span) => self.record(Record::Unobserved(span)),
+            Some(span) => self.apply_record(Record::Unobserved(span)),
             None => Ok(()),
         }
     }
@@ -159,19 +190,17 @@ impl<W: Write> View<W> {
         moment(&self.wall, time)
     }
 
-    /// Reports losses and blind times on standard error at the end, if the format has no line for
-    /// them.
-    pub(crate) fn report_unshown(&self) {
-        let (lost, blind_ns, unobserved_ns) = self.unshown;
-        let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
-        let blind = (blind_ns > 0).then(|| format!("no events emitted for {}", brief(blind_ns)));
-        let unobserved = (unobserved_ns > 0).then(|| format!("unobserved for {}", brief(unobserved_ns)));
-        let unshown: Vec<_> = lost.into_iter().chain(blind).chain(unobserved).collect();
-        if !unshown.is_empty() {
-            let unshown = unshown.join(", and ");
-            terminal::eprintln(format_args!("pmon: {unshown}; the classic format has no line for that"));
+    /// Returns what the range of time lacks, after everything was read. `recorder` is the process
+    /// that is still recording.
+    pub(crate) fn into_outcome(self, read: ReadOutcome, recorder: Option<u32>) -> QueryOutcome {
+        let mut outcome = self.observer.outcome(read, recorder);
+        outcome.incomplete = self.processes.as_ref().map_or(0, LifeTracker::incomplete);
+        // Each exec states whether its details were missed. They matter here if they decide what is
+        // shown.
+        if !self.filter.process.needs_properties() {
+            outcome.missed_execs = 0;
         }
-        report_incomplete(self.processes.incomplete());
+        outcome
     }
 
     /// Explains why no event is shown, or none of a requested process.
@@ -198,7 +227,8 @@ impl<W: Write> View<W> {
     }
 
     fn advance(&mut self) -> io::Result<()> {
-        while let Some(entry) = self.joiner.pop() {
+        while let Some(mut entry) = self.joiner.pop() {
+            self.apply(&mut entry);
             self.show(&entry);
             if self.out.len() >= CHUNK {
                 self.write()?;
@@ -213,17 +243,22 @@ impl<W: Write> View<W> {
         result
     }
 
-    fn show(&mut self, entry: &OwnedRecord) {
-        if self.follows {
-            self.processes.apply(entry);
+    /// Applies the next record to the processes.
+    fn apply(&mut self, entry: &mut OwnedRecord) {
+        if let Some(processes) = &mut self.processes {
+            entry.visit(|record| processes.apply(record));
+            // Processes that have ended were shown at their exits.
+            while processes.pop().is_some() {}
         }
+    }
+
+    fn show(&mut self, entry: &OwnedRecord) {
         self.filter.observe(entry);
         if let OwnedRecord::Clock(anchor) = entry {
             self.wall.observe(*anchor);
         }
-        let (processes, wall) = (&self.processes, &self.wall);
-        let context =
-            |start: Option<MonoNs>| RenderContext { processes, wall, start: start.unwrap_or_default() };
+        let wall = &self.wall;
+        let context = |start: Option<MonoNs>| RenderContext::of_clock(wall, start.unwrap_or_default());
         match entry {
             OwnedRecord::Event(item) => {
                 if self.start.is_none() {
@@ -231,31 +266,42 @@ impl<W: Write> View<W> {
                 }
                 let event = item.event.as_ref();
                 event.iter().for_each(|event| self.matches.observe(event));
-                if self.filter.matches(event, processes, wall) {
+                if self.filter.matches(event, &self.processes, wall) {
                     self.matches.matched += 1;
-                    self.render.event(item, context(self.start), &mut self.out);
+                    let (pid, child) =
+                        event.map(|event| note(&mut self.processes, event)).unwrap_or_default();
+                    let processes = self.processes.as_ref();
+                    let life = pid.and_then(|pid| processes?.last_life(pid));
+                    let context = RenderContext { processes, life, child, ..context(self.start) };
+                    self.render.event(item, context, &mut self.out);
                 } else if self.matches.matched == 0 {
-                    self.matches.seen.observe(&self.filter, event, processes, wall);
+                    self.matches.seen.observe(&self.filter, event, &self.processes, wall);
                 }
             }
+            // `into_outcome` states gaps for which the format has no line.
             OwnedRecord::Loss(loss) if self.filter.matches_span(loss.after, loss.before, wall) => {
-                let is_rendered = self.render.loss(loss, context(self.start), &mut self.out);
-                let unshown = if is_rendered { 0 } else { loss.count() };
-                self.unshown.0 = self.unshown.0.saturating_add(unshown);
+                self.render.loss(loss, context(self.start), &mut self.out);
             }
             OwnedRecord::Blind(blind) if self.filter.matches_span(blind.from, blind.until, wall) => {
-                let is_rendered = self.render.blind(blind, context(self.start), &mut self.out);
-                let unshown = if is_rendered { 0 } else { blind.length_ns() };
-                self.unshown.1 = self.unshown.1.saturating_add(unshown);
+                self.render.blind(blind, context(self.start), &mut self.out);
             }
             OwnedRecord::Unobserved(span) if self.filter.matches_span(span.from, span.until, wall) => {
-                let is_rendered = self.render.unobserved(span, context(self.start), &mut self.out);
-                let unshown = if is_rendered { 0 } else { span.length_ns() };
-                self.unshown.2 = self.unshown.2.saturating_add(unshown);
+                self.render.unobserved(span, context(self.start), &mut self.out);
             }
             _ => {}
         }
     }
+}
+
+/// Notes the process of an event. Returns its ID, and the identity of the process that it starts.
+fn note(processes: &mut Option<LifeTracker>, event: &Event) -> (Option<Tgid>, Option<ProcessId>) {
+    let Some(processes) = processes else { return (None, None) };
+    let (pid, child) = match event.body {
+        EventBody::Fork { parent, child } => (Some(parent.tgid), Some(child.tgid)),
+        _ => (event.task().map(|task| task.tgid), None),
+    };
+    pid.iter().for_each(|&pid| processes.note(pid));
+    (pid, child.and_then(|child| processes.process_id(child)))
 }
 
 /// A sink that shows records on standard output as they arrive.
@@ -293,7 +339,7 @@ impl Sink for ViewSink {
 }
 
 fn write_error(error: io::Error) -> SinkError {
-    SinkError::from_io("write to", "standard output".into(), None, error)
+    SinkError::from_io("write to", "standard output".into(), KeptRecords::PassedOn, error)
 }
 
 /// Reports how often a detail of a process did not fit into the process table.
@@ -328,12 +374,11 @@ pub(crate) fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> 
 
 /// Returns a filter for the selected events, at any time.
 pub(crate) fn selection_filter(args: &SelectionArgs) -> Filter {
-    use std::os::unix::ffi::OsStrExt as _;
     Filter {
         kinds: args.kind.clone(),
-        pids: args.pid.clone(),
-        tree: args.tree.map(|pid| ProcessTree::new(Tgid(pid))),
-        name: args.comm.as_ref().map(|name| name.as_bytes().to_vec()),
+        pids: args.process.pid.clone(),
+        tree: args.process.tree.map(|pid| ProcessTree::new(Tgid(pid))),
+        process: args.process.condition(),
         ..Filter::default()
     }
 }

@@ -6,7 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pmon_core::capture::{Encoder, Header, Item, Meta, Reader, Record, RecordedDatagram, Usage};
+use pmon_core::capture::{
+    Encoder, FatalSignal, Header, Item, Meta, Reader, Record, RecordedDatagram, SignalOrigin, SignalSender,
+    Usage,
+};
 use pmon_core::wire::{ByteOrder, EventBody};
 
 const ORDER: ByteOrder = ByteOrder::Little;
@@ -33,7 +36,19 @@ fn read(bytes: &[u8]) -> Vec<DatagramWithUsage> {
 fn usage(datagram: &RecordedDatagram<'_>) -> Option<Usage> {
     let RecordedDatagram::Event(event) = datagram else { return None };
     let EventBody::Exit { code, signal, .. } = event.body else { return None };
-    let usage = Usage { start_ticks: code.into(), cpu_us: event.time.0, threads: signal, ..Usage::default() };
+    let sender = SignalSender { pid: signal, uid: code, ..SignalSender::default() };
+    let fatal_signal = match code % 3 {
+        0 => FatalSignal::default(),
+        1 => FatalSignal { oom_victim: Some(true), origin: SignalOrigin::Kernel { code: signal as i32 } },
+        _ => FatalSignal { oom_victim: None, origin: SignalOrigin::Process { code: signal as i32, sender } },
+    };
+    let usage = Usage {
+        start_ticks: code.into(),
+        cpu_us: event.time.0,
+        threads: signal,
+        fatal_signal,
+        ..Usage::default()
+    };
     (code & 1 == 0).then_some(usage)
 }
 

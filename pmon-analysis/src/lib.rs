@@ -8,14 +8,23 @@
 //! * [`process`] tracks the processes as of the current record.
 //! * [`filter`] selects the events to show.
 //! * [`stats`] counts events, and [`verify`] checks a capture for completeness.
+//! * [`cgroup`] names the unit and the container of a process.
+//! * [`life`] has a row for each process, and [`groups`] sums over them.
+//! * [`tables`] defines the tables of events, losses, gaps and hosts.
 //! * [`diff`] compares two captures.
-//! * [`wall_clock`] and [`wait_status`] convert numbers for display.
+//! * [`wall_clock`], [`wait_status`] and [`signal_code`] convert numbers for display.
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
+pub mod coverage;
 pub mod diff;
 pub mod filter;
+pub mod groups;
+pub mod life;
 pub mod process;
+pub mod signal_code;
 pub mod stats;
+pub mod tables;
 pub mod timeline;
 pub mod verify;
 pub mod wait_status;

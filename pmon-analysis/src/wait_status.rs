@@ -25,6 +25,25 @@ impl WaitStatus {
         }
     }
 
+    /// Returns the raw wait status.
+    pub fn raw(self) -> u32 {
+        match self {
+            Self::Exited(code) => u32::from(code) << 8,
+            Self::Killed { signal, core } => u32::from(signal) | if core { 0x80 } else { 0 },
+        }
+    }
+
+    /// Returns the status in at most 15 characters: `exit 3`, `SIGSEGV core`.
+    pub fn short(self) -> String {
+        match self {
+            Self::Exited(code) => format!("exit {code}"),
+            Self::Killed { signal, core } => {
+                let name = signal_name(signal).map_or_else(|| format!("SIG{signal}"), str::to_owned);
+                format!("{name}{}", if core { " core" } else { "" })
+            }
+        }
+    }
+
     /// Returns whether the task exited with code 0.
     pub fn is_success(self) -> bool {
         self == Self::Exited(0)
@@ -55,6 +74,14 @@ pub fn signal_name(signal: u8) -> Option<&'static str> {
     NAMES.split(' ').nth(usize::from(signal).checked_sub(1)?)
 }
 
+/// Returns the number of a signal with this name, in any case and with or without `SIG`. Returns
+/// `None` for real-time signals.
+pub fn signal_number(name: &str) -> Option<u8> {
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    (1..=64).find(|&number| signal_name(number).and_then(|of| of.strip_prefix("SIG")) == Some(short))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +97,33 @@ mod tests {
         assert_eq!(text(31), "killed by SIGSYS");
         assert_eq!(text(34), "killed by signal 34");
         assert_eq!(text(u32::MAX), "killed by signal 127 (core dumped)");
+    }
+
+    #[test]
+    fn short_statuses_fit_a_column() {
+        let texts =
+            (0..=255).flat_map(|low| [low, low | 3 << 8]).map(|raw| WaitStatus::from_raw(raw).short());
+        assert!(texts.clone().all(|text| text.len() <= 15));
+        let shown = [0, 9, 11 | 0x80, 34].map(|raw| WaitStatus::from_raw(raw).short());
+        assert_eq!(shown, ["exit 0", "SIGKILL", "SIGSEGV core", "SIG34"]);
+    }
+
+    #[test]
+    fn the_raw_status_is_the_original() {
+        for raw in [0, 3 << 8, 255 << 8, 9, 11 | 0x80, 0x7e] {
+            assert_eq!(WaitStatus::from_raw(raw).raw(), raw);
+        }
+    }
+
+    #[test]
+    fn names_of_signals_have_numbers() {
+        for signal in 1..=31 {
+            assert_eq!(signal_number(signal_name(signal).unwrap()), Some(signal));
+        }
+        assert_eq!(
+            (signal_number("segv"), signal_number("SIGRTMIN"), signal_number("")),
+            (Some(11), None, None)
+        );
     }
 
     #[test]

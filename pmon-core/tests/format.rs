@@ -26,6 +26,8 @@ mod second {
         pub(super) previous: Option<Vec<u8>>,
         /// Reason and positions.
         pub(super) segment: Option<(u64, Vec<[u64; 3]>)>,
+        /// Whether senders of signals were observed, and why not.
+        pub(super) signals: (u64, String),
     }
 
     #[derive(Debug, PartialEq)]
@@ -87,6 +89,17 @@ mod second {
         pub(super) at_least: bool,
         /// Code of the process state after an exit, and CPU time of all threads of the process.
         pub(super) process: [u64; 2],
+        pub(super) signal: ReadSignal,
+    }
+
+    /// Origin of the signal that killed a process.
+    #[derive(Debug, PartialEq)]
+    pub(super) struct ReadSignal {
+        /// Code of whether the OOM killer selected the process.
+        pub(super) victim: u64,
+        pub(super) code: Option<i32>,
+        /// Process ID, start time, user ID and name.
+        pub(super) sender: Option<(u32, u64, u64, Vec<u8>)>,
     }
 
     #[derive(Debug, PartialEq)]
@@ -122,11 +135,12 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
     self, ClockAnchor, CpuPosition, DetailsSubject, Encoder, FencePosition, ForkReading, Meta, MissReason,
-    Namespaces, SegmentInfo, SegmentReason, SnapshotReason, TransportInfo, UnobservedReason, UnreachedReason,
+    Namespaces, SegmentInfo, SegmentReason, SignalOrigin, SignalTracing, SnapshotReason, TransportInfo,
+    UnobservedReason, UnreachedReason,
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
-use second::{Context, ReadHeader, ReadProcess, ReadRecord, ReadUsage, bytes, file};
+use second::{Context, ReadHeader, ReadProcess, ReadRecord, ReadSignal, ReadUsage, bytes, file};
 use shared::records::{CAPTURE_1_0, Owned, any_record, capture, sample_records, sample_records_1_0};
 
 /// Returns a record as the second reader should return it.
@@ -262,6 +276,20 @@ fn usage(used: &capture::Usage) -> ReadUsage {
             },
             used.process_cpu_us,
         ],
+        signal: signal(&used.fatal_signal),
+    }
+}
+
+fn signal(signal: &capture::FatalSignal) -> ReadSignal {
+    let (code, sender) = match signal.origin {
+        SignalOrigin::Unknown => (None, None),
+        SignalOrigin::Kernel { code } => (Some(code), None),
+        SignalOrigin::Process { code, sender } => (Some(code), Some(sender)),
+    };
+    ReadSignal {
+        victim: signal.oom_victim.map_or(0, |is_victim| if is_victim { 2 } else { 1 }),
+        code,
+        sender: sender.map(|of| (of.pid, of.start_ticks, of.uid.into(), of.comm.0.to_vec())),
     }
 }
 
@@ -383,12 +411,16 @@ fn the_header_follows_the_specification() {
         SegmentReason::Restart,
         SegmentReason::Cut,
     ];
-    check_header(None);
-    reasons.into_iter().for_each(|reason| check_header(Some(SegmentInfo { reason, ..some.clone() })));
-    check_header(Some(SegmentInfo { reason: SegmentReason::Start, positions: vec![] }));
+    let on = SignalTracing::On;
+    check_header(None, SignalTracing::Unknown);
+    check_header(None, SignalTracing::Off { why: "no permission".into() });
+    for reason in reasons {
+        check_header(Some(SegmentInfo { reason, ..some.clone() }), on.clone());
+    }
+    check_header(Some(SegmentInfo { reason: SegmentReason::Start, positions: vec![] }), on);
 }
 
-fn check_header(segment: Option<SegmentInfo>) {
+fn check_header(segment: Option<SegmentInfo>, signals: SignalTracing) {
     let text = |text: &str| text.to_owned();
     let meta = Meta {
         tool: text("pmon 1"),
@@ -407,6 +439,7 @@ fn check_header(segment: Option<SegmentInfo>) {
         previous: Some([9; 16]),
         machine_id: text("a machine"),
         segment: segment.clone(),
+        signals: signals.clone(),
     };
     let header = capture::Header { uuid: [0xab; 16], byte_order: ByteOrder::Big, meta };
     let mut encoder = Encoder::new(&header).unwrap();
@@ -426,6 +459,12 @@ fn check_header(segment: Option<SegmentInfo>) {
         segment: segment.map(|segment| {
             (segment_reason(segment.reason), segment.positions.iter().map(position).collect())
         }),
+        signals: match signals {
+            SignalTracing::Unknown => (0, String::new()),
+            SignalTracing::On => (1, String::new()),
+            SignalTracing::Off { why } => (2, why),
+            signals => panic!("{signals:?}"),
+        },
     };
     assert_eq!(read, expected);
 }

@@ -7,15 +7,6 @@
 #define THREADS 4096 // Maximum number of threads of a process whose usage is added.
 #define TRIES 4      // Maximum number of attempts to read a consistent sum.
 
-#define read_field BPF_CORE_READ
-
-// The current task, as an address without a type. The verifier searches the kernel's BTF by name
-// three times for each load through a typed pointer: that took 50 ms of a start.
-static __always_inline struct task_struct *current_task(void)
-{
-	return (void *)bpf_get_current_task();
-}
-
 struct walk {
 	struct names *names;
 	struct mount *mount;
@@ -369,8 +360,6 @@ static __always_inline __u64 peak_of(__u32 tgid)
 	return word && *word >> 32 == tgid ? (__u32)*word : 0;
 }
 
-#define SIGNAL_GROUP_EXIT 4
-
 // Returns the wait status (wait(2)) of a process without remaining threads.
 static __always_inline __u32 status_of(struct task_struct *task)
 {
@@ -392,6 +381,7 @@ static __noinline int take_exit(const struct event *event)
 	exit->start = read_field(task, start_boottime);
 	exit->rss = exit->at_least = exit->status = exit->process_runtime = 0;
 	exit->process = GOES_ON;
+	exit->origin.kind = exit->oom = 0;
 	int is_first = event->tid == event->tgid;
 	int may_be_last = !read_field(task, signal, live.counter);
 	if (is_first || may_be_last) {
@@ -410,6 +400,7 @@ static __noinline int take_exit(const struct event *event)
 			exit->process = ENDED;
 			exit->status = status_of(task);
 			exit->process_runtime = all.runtime;
+			take_origin(exit, task, all.others);
 		}
 		exit->at_least = is_first && is_unsure;
 	}

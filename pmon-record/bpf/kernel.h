@@ -162,7 +162,28 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct sigaction {
+	void *sa_handler; // SIG_DFL, SIG_IGN, or an address.
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+struct sighand_struct {
+	struct k_sigaction action[1];
+};
+
+typedef struct {
+	__u64 sig[1];
+} sigset_t;
+
+struct kernel_siginfo {
+	int si_code;
+};
+
 struct signal_struct {
+	struct mm_struct *oom_mm;
 	atomic_t live; // Threads that have not passed do_exit()'s decrement.
 	struct list_head thread_head;
 	int group_exit_code;
@@ -184,6 +205,9 @@ struct task_struct {
 	struct mm_struct *mm;
 	int exit_state, exit_code;
 	int pid, tgid;
+	void *stack;
+	struct sighand_struct *sighand;
+	sigset_t blocked;
 	struct task_struct *real_parent, *group_leader;
 	struct pid *thread_pid;
 	struct list_head thread_node;

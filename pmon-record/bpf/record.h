@@ -75,6 +75,22 @@ struct cgroup_path {
 #define GOES_ON 1 // Other threads still run.
 #define ENDED 2   // No thread remains.
 
+// Origin of a signal.
+#define FROM_KERNEL 1
+#define FROM_PROCESS 2
+
+struct origin {
+	__u32 kind;  // FROM_KERNEL or FROM_PROCESS; 0 if unknown.
+	__s32 code;  // `si_code` of the signal.
+	__u64 start; // Of the sending process: nanoseconds since boot, process ID, real user ID, name.
+	__u32 tgid, uid;
+	char comm[16];
+};
+
+// Whether the OOM killer had selected the process.
+#define NO_OOM_VICTIM 1
+#define OOM_VICTIM 2
+
 // An EXIT with its details: the usage of the process for its first thread, and of the thread
 // otherwise.
 struct exit {
@@ -90,4 +106,8 @@ struct exit {
 	__u32 process; // GOES_ON or ENDED
 	__u32 status;  // Wait status (wait(2)) if the process has ended.
 	__u64 process_runtime; // Nanoseconds of CPU time of all threads, if the process has ended.
+	// Of a process that a signal killed. If both are unknown, the recorder does not keep them.
+	struct origin origin;
+	__u32 oom; // NO_OOM_VICTIM or OOM_VICTIM; 0 if unknown.
+	__u32 unused;
 };

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::thread;
 
 use pmon_core::Cpu;
-use pmon_core::capture::{ClockAnchor, Header, Meta, Namespaces, TransportInfo};
+use pmon_core::capture::{ClockAnchor, Header, Meta, Namespaces, SignalTracing, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -18,7 +18,7 @@ const MAX_COMMAND: usize = 64 << 10;
 /// bytes.
 pub(crate) fn header(
     command: Vec<Vec<u8>>,
-    transport: &TransportInfo,
+    (transport, signals): (&TransportInfo, &SignalTracing),
     socket_buffer: u64,
     start: ClockAnchor,
 ) -> Header {
@@ -50,12 +50,13 @@ pub(crate) fn header(
         previous: None,
         machine_id: fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default(),
         segment: None,
+        signals: signals.clone(),
     };
-    Header { uuid: uuid(), byte_order: ByteOrder::NATIVE, meta }
+    Header { uuid: random_uuid(), byte_order: ByteOrder::NATIVE, meta }
 }
 
-/// Returns 16 random bytes, marked as a version 4 UUID (RFC 9562).
-fn uuid() -> [u8; 16] {
+/// Returns a random UUID for a capture: version 4 of RFC 9562, from `getrandom(2)`.
+pub fn random_uuid() -> [u8; 16] {
     let mut uuid = random();
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
@@ -153,11 +154,12 @@ mod tests {
         let start = Clock::new().anchor();
         let header = |command: &[&str]| {
             let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
-            header(command, &TransportInfo::default(), 7, start)
+            header(command, (&TransportInfo::default(), &SignalTracing::On), 7, start)
         };
         let (one, other) = (header(&["true"]), header(&[&"x".repeat(200_000), "y"]));
         assert_eq!(other.meta.command, [vec![b'x'; MAX_COMMAND]]);
         assert_ne!(one.uuid, other.uuid);
+        assert_eq!([one.uuid[6] >> 4, one.uuid[8] >> 6], [4, 0b10]);
         assert_eq!(one.meta.command, [b"true".to_vec()]);
         assert!(!one.meta.host.is_empty() && !one.meta.kernel.is_empty() && one.meta.boot_id.len() == 36);
         assert!(one.meta.cpus_online > 0 && one.meta.ticks_per_second > 0 && one.meta.start.mono.0 > 0);

@@ -1,7 +1,8 @@
 //! The destination of records.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{ClockAnchor, EncodeError, End, Positions, Record, SegmentReason};
@@ -94,20 +95,41 @@ pub struct Division {
     pub positions: Positions,
 }
 
+/// What became of the records that a sink received before it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptRecords {
+    /// They were passed on, for example to a pipe.
+    PassedOn,
+    /// They are in this file.
+    In(PathBuf),
+    /// No record was written.
+    None,
+}
+
+impl fmt::Display for KeptRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PassedOn => f.write_str("the records so far are kept"),
+            Self::In(path) => write!(f, "the records so far are kept in {}", path.display()),
+            Self::None => f.write_str("no record was kept"),
+        }
+    }
+}
+
 /// Why a sink accepts no more records.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// The target is full or has reached a size limit.
     #[error(
-        "{} {path}: the records so far are kept{}; {}", bound(.source), kept_in(.partial.as_deref()),
+        "{} {path}: {kept}; {}", bound(.source),
         remedy(.source)
     )]
     Full {
         /// The target, as given by the user.
         path: String,
-        /// The file with the records so far; `None` if they were passed on.
-        partial: Option<PathBuf>,
+        /// What became of the records so far.
+        kept: KeptRecords,
         /// The system's error.
         #[source]
         source: io::Error,
@@ -170,16 +192,15 @@ pub enum SinkError {
     },
     /// Any other failure of the target.
     #[error(
-        "cannot {action} {path}: {source}; the records so far are kept{}; check the system log for a failing device or \
-         network filesystem", kept_in(.partial.as_deref())
+        "cannot {action} {path}: {source}; {kept}; {}", remedy(.source)
     )]
     Io {
         /// The step that failed.
         action: &'static str,
         /// The target, as given by the user.
         path: String,
-        /// The file with the records so far; `None` if they were passed on.
-        partial: Option<PathBuf>,
+        /// What became of the records so far.
+        kept: KeptRecords,
         /// The system's error.
         #[source]
         source: io::Error,
@@ -193,13 +214,12 @@ pub enum SinkError {
 }
 
 impl SinkError {
-    /// Returns the error of an `action` on `path` that failed with `source`. `partial` is the file
-    /// with the records so far.
-    pub fn from_io(action: &'static str, path: String, partial: Option<PathBuf>, source: io::Error) -> Self {
+    /// Returns the error of an `action` on `path` that failed with `source`.
+    pub fn from_io(action: &'static str, path: String, kept: KeptRecords, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, partial, source },
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, kept, source },
             Some(libc::EPIPE | libc::ECONNRESET) => Self::Closed { path, source },
-            _ => Self::Io { action, path, partial, source },
+            _ => Self::Io { action, path, kept, source },
         }
     }
 
@@ -208,10 +228,6 @@ impl SinkError {
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Closed { .. })
     }
-}
-
-fn kept_in(partial: Option<&Path>) -> String {
-    partial.map(|path| format!(" in {}", path.display())).unwrap_or_default()
 }
 
 /// Describes the limit that a target has reached, to be followed by its name.
@@ -228,8 +244,32 @@ fn bound(error: &io::Error) -> String {
 
 /// Suggests what a user can do.
 fn remedy(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EFBIG) => "raise the limit, or record to another filesystem",
-        _ => "free space, or record to another filesystem",
+    match error.kind() {
+        ErrorKind::FileTooLarge => "raise the limit, or record to another filesystem",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space, or record to another filesystem",
+        _ => "check the system log for a failing device or network filesystem",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_suggests_what_helps_against_its_cause() {
+        let text = |source: io::Error| {
+            SinkError::from_io("write to", "x".into(), KeptRecords::PassedOn, source).to_string()
+        };
+        let of = |errno| text(io::Error::from_raw_os_error(errno));
+        let limit = io::Error::new(ErrorKind::StorageFull, "the limit is reached");
+        assert!(text(limit).ends_with("cannot write to x: the limit is reached; the records so far are kept; free space, or record to another filesystem"));
+        for (error, remedy) in [
+            (of(libc::ENOSPC), "free space"),
+            (of(libc::EDQUOT), "free space"),
+            (of(libc::EFBIG), "raise the limit"),
+            (of(libc::EIO), "check the system log"),
+        ] {
+            assert!(error.contains(remedy), "{error}");
+        }
     }
 }

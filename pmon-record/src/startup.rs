@@ -11,6 +11,9 @@
 )]
 mod sys;
 
+mod program;
+
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,11 +66,14 @@ pub fn prepare() -> io::Result<()> {
 }
 
 /// Starts a program with the dispositions and the mask of signals that this program was started
-/// with.
+/// with. A program without a slash in its name is searched in `PATH`.
 ///
 /// # Errors
-/// As [`Command::spawn`].
-pub fn spawn(command: &mut Command) -> io::Result<Child> {
+/// As [`Command::spawn`]. A file that the kernel cannot run is an error (`ENOEXEC`), as for
+/// `posix_spawnp(3)`; `execvp(3)` would run it by a shell.
+pub fn spawn(program: &OsStr, arguments: &[OsString]) -> io::Result<Child> {
+    let command = &mut Command::new(program);
+    command.args(arguments);
     let start = signals();
     let handled = [SIGPIPE, SIGXFSZ, SIGUSR2].into_iter().chain(CONTROL_SIGNALS);
     if handled.fold(0, |mask, signal| mask | bit(signal)) & start.ignored == 0 {
@@ -75,7 +81,7 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
         return sys::with_mask(start.blocked, || command.spawn());
     }
     // A `pre_exec` hook copies this process first, so it is used only where necessary.
-    sys::restore_in(command, start);
+    sys::restore_in(command, start, program::Program::new(program, arguments)?);
     // No signal may be delivered to the copy, which still has this program's handlers.
     sys::with_mask(u64::MAX, || command.spawn())
 }

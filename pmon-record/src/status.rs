@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Instant;
 
+use pmon_core::MonoNs;
+
 use crate::pipeline::assemble::AssemblerCounters;
 use crate::signals::WakeHandle;
 
@@ -34,6 +36,9 @@ pub(crate) struct RecordingStatus {
     pub(crate) failed: AtomicBool,
     /// Whether the writer thread has ended.
     pub(crate) ended: AtomicBool,
+    /// The time until which the recording has received every event; set once the drain
+    /// thread has unsubscribed or detached.
+    observed_until: OnceLock<MonoNs>,
     on_change: Mutex<Option<WakeHandle>>,
     /// Number of transitions between emitting events and emitting none. The kernel emits no events
     /// while it is odd.
@@ -68,6 +73,17 @@ impl RecordingStatus {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Records that the drain thread has received every event until `time`, and receives no more.
+    pub(crate) fn set_observed_until(&self, time: MonoNs) {
+        let _first_time = self.observed_until.set(time);
+    }
+
+    /// Returns the time until which the recording has received every event; `None` if the source
+    /// was closed before.
+    pub(crate) fn observed_until(&self) -> Option<MonoNs> {
+        self.observed_until.get().copied()
     }
 
     /// Records that the drain thread, which is `thread`, has started.

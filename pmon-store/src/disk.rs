@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pmon_record::random_uuid;
+
 pub(crate) use directory::LOCK_NAME;
-pub use directory::{Directory, RECORDER_NAME};
+pub use directory::{Directory, RECORDER_NAME, recorder_of_file};
 pub(crate) use real::{RealDisk, rename_to_new, supported_directory_sync, supported_file_sync};
 pub(crate) use sync_thread::SyncThread;
 
@@ -27,6 +29,15 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// Those of `pwrite(2)`.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Writes bytes that the file has already, so that the next sync writes them to the disk. Needs
+    /// no room within the limits of a store.
+    ///
+    /// # Errors
+    /// Those of `pwrite(2)`.
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        self.write_at(bytes, at)
+    }
 
     /// Sets the length of the file, as `ftruncate(2)`.
     ///
@@ -46,7 +57,7 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// Those of `fdatasync(2)`. An error means that any data written since the last successful call
-    /// may be lost.
+    /// may be lost. The next call can succeed without them: the kernel takes the pages for written.
     fn sync(&self) -> io::Result<()>;
 
     /// Returns the maximum size in bytes that this process may give the file (`RLIMIT_FSIZE`);
@@ -100,9 +111,9 @@ pub struct FileEntry {
 
 impl FileEntry {
     /// Returns the bytes that the file counts for in the limits of a store: the larger one of its
-    /// length and its allocated bytes.
+    /// length and its allocated bytes, in whole pages.
     pub fn usage(&self) -> u64 {
-        self.len.max(self.allocated)
+        pages(self.len.max(self.allocated))
     }
 }
 
@@ -113,6 +124,22 @@ pub struct DirectoryState {
     pub bytes: u64,
     /// Time at which a name was last added, removed or renamed.
     pub modified: SystemTime,
+}
+
+impl DirectoryState {
+    /// Returns the bytes that the directory counts for in the limits of a store. One more name may
+    /// make it grow by a page.
+    pub(crate) fn usage(&self) -> u64 {
+        pages(self.bytes) + PAGE
+    }
+}
+
+/// Unit in which filesystems allocate space.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Rounds up to whole pages.
+pub(crate) fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE)
 }
 
 /// The lock of a store. Dropping it, or the end of the process, releases it.
@@ -181,6 +208,15 @@ pub trait Filesystem: Send + Sync {
     /// Those of `opendir(3)` and `stat(2)`.
     fn list(&self) -> io::Result<Vec<FileEntry>>;
 
+    /// Returns the names of the regular files, as [`Filesystem::list`] does, without their sizes. A
+    /// real directory makes no system call per file.
+    ///
+    /// # Errors
+    /// Those of `opendir(3)`.
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.list()?.into_iter().map(|entry| entry.name).collect())
+    }
+
     /// Returns one regular file; an error of kind `NotFound` if there is none.
     ///
     /// # Errors
@@ -200,6 +236,11 @@ pub trait Filesystem: Send + Sync {
     /// When the thread cannot be started.
     fn sync_runner(&self, work: SyncWork) -> io::Result<Box<dyn SyncRunner>> {
         Ok(Box::new(SyncThread::new(work)?))
+    }
+
+    /// Returns the UUID of a new capture. A simulation returns the same ones in each run.
+    fn new_uuid(&self) -> [u8; 16] {
+        random_uuid()
     }
 
     /// Renames a file. An existing `to` is an error of kind `AlreadyExists`.

@@ -3,8 +3,7 @@
 //! * `disk`: the [`Filesystem`] and its files, which simulations and memory implement too.
 //! * [`control`]: the control socket of a recorder.
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
-//! * `model`: [`ProcessModel`] holds the running processes as of the last record.
-//! * [`segment`]: names, listing and order of the segments of a store, recovery, retention.
+//! * `segment`: names, listing and order of the segments of a store, recovery, retention.
 //! * `writer`: [`StoreWriter`] is the sink that writes a store of segments.
 //! * `reader`: [`SegmentReader`] reads a store, or several captures, as one recording.
 //! * `trigger`: conditions on events that request a clip.
@@ -22,9 +21,8 @@ pub mod cut;
 mod disk;
 mod file;
 mod flight;
-mod model;
 mod reader;
-pub mod segment;
+mod segment;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 mod tally;
@@ -33,16 +31,17 @@ mod writer;
 
 pub use disk::{
     Directory, DirectoryState, Disk, FileEntry, Filesystem, RECORDER_NAME, StoreLock, StoredFile, SyncRunner,
-    SyncWork,
+    SyncWork, recorder_of_file,
 };
 pub use file::{CaptureFile, CaptureFileError, CaptureFileOptions, CaptureTarget};
 pub use flight::{MemoryFilesystem, flight_options};
-pub use model::{ProcessModel, ProcessRef};
 pub use reader::{
-    CaptureBytes, ListError, RangeBound, SegmentEntry, SegmentList, SegmentReader, SegmentSummary,
-    SkippedSegment,
+    CaptureBytes, ListError, RangeBound, SegmentEntry, SegmentList, SegmentReader, SkippedSegment,
 };
-pub use segment::SegmentName;
+pub use segment::{
+    ExcessSegment, RetentionLimit, RetentionLimits, SegmentName, SegmentSummary, StoreMachine,
+    UnmeetableLimit, VacuumReport, vacuum,
+};
 pub use trigger::{
     ProcessSummary, Trigger, TriggerCounts, TriggerError, TriggerFired, Triggers, TriggersHandle,
     parse_triggers,

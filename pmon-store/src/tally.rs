@@ -2,11 +2,15 @@
 
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{CpuPosition, Loss, Positions, Record};
-use pmon_core::wire::ByteOrder;
+use pmon_core::wire::{ByteOrder, Event};
 use pmon_core::{Cpu, MonoNs, Seq};
 
 /// Maximum number of CPUs of a Linux kernel (`CONFIG_NR_CPUS`).
 const MAX_CPUS: u32 = 8192;
+
+/// Maximum number of events of one loss record. Numbers that are 2^31 or more apart could not be
+/// ordered.
+const MAX_LOSS: u64 = 1 << 30;
 
 /// The records of one CPU so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +79,7 @@ impl Tally {
     /// count of drops, it is the count before the first record, if known, and what was lost since.
     pub(crate) fn end_positions(&self, drops_before: Option<u64>) -> Positions {
         let dropped = self.lost.of(LossCause::Socket) + self.lost.of(LossCause::Ring);
-        let source_drops = self.source_drops.or(drops_before.map(|before| before + dropped));
+        let source_drops = self.source_drops.or(drops_before.map(|before| before.saturating_add(dropped)));
         Positions { time: self.time, cpus: self.positions(), source_drops }
     }
 
@@ -85,18 +89,17 @@ impl Tally {
         match record {
             Record::Event(datagram, _) => {
                 self.events += 1;
-                let Some(event) = datagram.event(order) else {
+                if datagram.with_event(order, |event| self.apply_event(event)).is_none() {
                     self.malformed += u64::from(datagram.is_malformed(order));
-                    return;
-                };
-                self.time = self.time.max(event.time);
-                let Some(slot) = self.slot(event.cpu) else { return };
-                let tally =
-                    slot.get_or_insert(CpuTally { first: event.seq, next: event.seq, ..CpuTally::default() });
-                tally.events += 1;
-                tally.advance(event.seq.next());
-                tally.time = event.time;
+                }
             }
+            record => self.apply_rare(record),
+        }
+    }
+
+    /// Adds a record that is no event.
+    fn apply_rare(&mut self, record: &Record<'_>) {
+        match record {
             Record::Loss(loss) => {
                 self.lost.add(loss.cause, loss.count());
                 let Some(slot) = self.slot(loss.cpu) else { return };
@@ -114,6 +117,17 @@ impl Tally {
             }
             _ => {}
         }
+    }
+
+    #[inline]
+    fn apply_event(&mut self, event: &Event) {
+        self.time = self.time.max(event.time);
+        let Some(slot) = self.slot(event.cpu) else { return };
+        let start = || CpuTally { first: event.seq, next: event.seq, ..CpuTally::default() };
+        let tally = slot.get_or_insert_with(start);
+        tally.events += 1;
+        tally.advance(event.seq.next());
+        tally.time = event.time;
     }
 
     /// Returns what `self` has and `earlier` has not, per CPU, as losses.
@@ -158,6 +172,7 @@ impl Tally {
         (0..).map(Cpu).zip(&self.cpus).filter_map(|(cpu, tally)| Some((cpu, (*tally)?)))
     }
 
+    #[inline]
     fn slot(&mut self, cpu: Cpu) -> Option<&mut Option<CpuTally>> {
         if cpu.0 >= MAX_CPUS {
             return None;
@@ -172,6 +187,7 @@ impl Tally {
 
 impl CpuTally {
     /// Moves to the position `next`, unless the CPU is past it.
+    #[inline]
     fn advance(&mut self, next: Seq) {
         if next.0.wrapping_sub(self.next.0) < 1 << 31 {
             self.next = next;
@@ -187,22 +203,24 @@ impl CpuLoss {
 
     /// Returns the records of the loss; `before` is the time of the CPU's next event.
     pub(crate) fn records(&self, before: MonoNs) -> Vec<Loss> {
-        let mut first = self.first;
-        let causes = self.lost.by_cause().filter(|&(_, count)| count > 0);
-        let records = causes.map(|(cause, count)| {
-            let next = Seq(first.0.wrapping_add(count as u32));
-            let last = Seq(next.0.wrapping_sub(1));
-            let first = std::mem::replace(&mut first, next);
-            Loss { cpu: self.cpu, first, last, after: self.after, before, cause }
-        });
-        records.collect()
+        let (mut first, mut records) = (self.first, Vec::new());
+        for (cause, mut left) in self.lost.by_cause() {
+            while left > 0 {
+                let count = left.min(MAX_LOSS);
+                let next = Seq(first.0.wrapping_add(count as u32));
+                let last = Seq(next.0.wrapping_sub(1));
+                records.push(Loss { cpu: self.cpu, first, last, after: self.after, before, cause });
+                (first, left) = (next, left - count);
+            }
+        }
+        records
     }
 }
 
 #[cfg(test)]
 mod tests {
     use pmon_core::capture::RecordedDatagram;
-    use pmon_core::wire::{Event, EventBody};
+    use pmon_core::wire::EventBody;
 
     use super::*;
 
@@ -237,6 +255,23 @@ mod tests {
         assert_eq!(numbers(b), [(u32::MAX - 1, 0, socket), (1, 2, storage)]);
         assert_eq!(now.lost_since(&now), []);
         assert_eq!(now.positions()[1], CpuPosition { cpu: Cpu(1), next: Seq(3), time: MonoNs(15) });
+    }
+
+    #[test]
+    fn a_loss_of_more_events_than_there_are_numbers_is_counted_in_full() {
+        let order = ByteOrder::NATIVE;
+        let mut now = Tally::default();
+        now.apply(&event(0, 9, 1), order);
+        let written = now.clone();
+        for part in 0..5_u32 {
+            let first = (part << 30).wrapping_add(10);
+            now.apply(&loss(0, first, first.wrapping_add((1 << 30) - 1), LossCause::Socket), order);
+        }
+        let [lost] = &now.lost_since(&written)[..] else { panic!() };
+        let mut read = written.clone();
+        lost.records(MonoNs(2)).into_iter().for_each(|loss| read.apply(&Record::Loss(loss), order));
+        assert_eq!(read.lost.of(LossCause::Socket), 5 << 30);
+        assert_eq!(read.positions(), now.positions());
     }
 
     #[test]

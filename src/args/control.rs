@@ -29,7 +29,7 @@ pub(crate) struct ControlArgs {
     /// The store of the recorder.
     #[arg(long, value_name = "DIR", default_value = SYSTEM_STORE)]
     pub(crate) store: PathBuf,
-    /// Print the reply as JSON; docs/store.md has its fields.
+    /// Print the reply as JSON; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
 }

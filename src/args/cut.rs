@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   pmon cut night.pmon --since 02:00 --until 02:10 -o incident.pmon
   pmon cut /var/lib/pmon --since -10m -o last.pmon
-  pmon cut night.pmon --tree 4711 -o build.pmon      one process and its descendants";
+  pmon cut night.pmon --tree 4711 -o build.pmon      one process tree";
 
 const DETAILS: &str = include_str!("help/cut.txt");
 
@@ -44,7 +44,7 @@ pub(crate) struct CutArgs {
     /// Replace an existing file.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Print one JSON object instead of text; docs/store.md has its fields.
+    /// Print one JSON object instead of text; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
     /// Print no summary and no progress.

@@ -4,18 +4,30 @@ mod config;
 mod control;
 mod cut;
 mod diff;
+mod find;
 mod info;
+mod named;
 mod print;
+mod process;
+mod prove;
+mod ps;
+mod query;
 mod record;
 mod replay;
 mod size;
 mod snapshot;
+mod sql;
+mod stats;
 mod store;
 mod synth;
+mod top;
+mod tree;
+mod user;
 mod vacuum;
 mod verify;
 mod view;
 mod watch;
+mod why;
 
 use clap::{Parser, Subcommand};
 
@@ -23,18 +35,29 @@ pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use control::{ControlArgs, ControlRequestArg};
 pub(crate) use cut::CutArgs;
 pub(crate) use diff::DiffArgs;
+pub(crate) use find::FindArgs;
 pub(crate) use info::InfoArgs;
 pub(crate) use print::PrintArgs;
-pub(crate) use record::{RecordArgs, TransportArg};
+pub(crate) use process::{ProcessArgs, parse_regex};
+pub(crate) use prove::ProveArgs;
+pub(crate) use ps::PsArgs;
+pub(crate) use query::{QuerySourceArgs, QueryTimeArgs};
+pub(crate) use record::RecordArgs;
 pub(crate) use replay::usage as replay_usage;
-pub(crate) use replay::{AtEndArg, ProcArg, ReplayArgs, SocketsArg, SpeedArg};
+pub(crate) use replay::{ProcArg, ReplayArgs, SpeedArg};
 pub(crate) use snapshot::SnapshotArgs;
+pub(crate) use sql::SqlArgs;
+pub(crate) use stats::{SortArg, StatsArgs};
 pub(crate) use store::StoreArgs;
 pub(crate) use synth::SynthArgs;
+pub(crate) use top::{TopArgs, TopSortArg};
+pub(crate) use tree::TreeArgs;
+pub(crate) use user::UserArg;
 pub(crate) use vacuum::VacuumArgs;
 pub(crate) use verify::VerifyArgs;
-pub(crate) use view::{ClockArg, FormatArg, SelectionArgs, ViewArgs};
+pub(crate) use view::{ClockArg, FormatArg, SelectionArgs, TextArgs, ViewArgs};
 pub(crate) use watch::WatchArgs;
+pub(crate) use why::WhyArgs;
 
 use crate::exit;
 
@@ -64,6 +87,20 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Print the events of a capture.
     Print(PrintArgs),
+    /// Prove that no process of a kind ran, or state why that is unknown.
+    Prove(Box<ProveArgs>),
+    /// List the processes that were running at a moment.
+    Ps(PsArgs),
+    /// Show the processes of a range of time below their parents.
+    Tree(TreeArgs),
+    /// Explain why a process was running: who started it, when and as whom.
+    Why(WhyArgs),
+    /// Search for processes by command line, program or name, and by how they ended.
+    Find(FindArgs),
+    /// Sum up processes by name, command, unit, parent or another property.
+    Stats(StatsArgs),
+    /// Show which groups of processes start, fail and use the CPU, live or at any time.
+    Top(Box<TopArgs>),
     /// Replay a capture, for example into a program under test.
     Replay(Box<ReplayArgs>),
     /// Compare the events and losses of two captures.
@@ -74,6 +111,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Check a capture for completeness.
     Verify(VerifyArgs),
+    /// Run SQL on the processes and events of a recording.
+    Sql(SqlArgs),
     /// Write a clip of what the recorder of a store has just recorded.
     Snapshot(SnapshotArgs),
     /// Remove the oldest segments of a store.
@@ -90,11 +129,46 @@ pub(crate) enum Command {
 mod tests {
     use clap::CommandFactory;
 
+    use super::process::SELECTION;
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_options_that_select_processes_are_the_same_in_every_verb() {
+        let mut command = Cli::command();
+        command.build();
+        let longs = |verb: &clap::Command| {
+            let selecting = verb.get_arguments().filter(|arg| arg.get_help_heading() == Some(SELECTION));
+            selecting.filter_map(|arg| arg.get_long()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let expected = [
+            "args",
+            "cgroup",
+            "comm",
+            "container",
+            "exe",
+            "exit",
+            "longer-than",
+            "pid",
+            "tree",
+            "unit",
+            "user",
+        ];
+        for name in ["print", "watch", "ps", "tree", "why", "find", "stats", "top", "prove", "cut", "replay"]
+        {
+            let verb = command.find_subcommand(name).expect("a verb");
+            let mut longs: Vec<_> = longs(verb).into_iter().map(|long| long.replace("select-", "")).collect();
+            longs.sort();
+            assert_eq!(longs, expected, "{name}");
+            let selects_users = |arg: &&clap::Arg| arg.get_id() == "user";
+            let user = verb.get_arguments().find(selects_users).expect("--user");
+            let aliases = user.get_visible_aliases().expect("an alias");
+            assert_eq!(aliases, [if name == "replay" { "select-uid" } else { "uid" }], "{name}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ClockArg, ViewArgs};
+use super::{TextArgs, ViewArgs};
 use crate::exit;
 use crate::time_spec::Moment;
 
@@ -15,6 +15,7 @@ Examples:
   pmon print night.pmon --since 02:00 --until 02:10 --kind exec,exit
   pmon print night.pmon --since -30s      the last 30 seconds
   pmon print /var/lib/pmon --since 02:00 --until 02:10    a part of a store
+  pmon print /var/lib/pmon --follow --kind exec           as it is recorded
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'";
 
 const DETAILS: &str = include_str!("help/print.txt");
@@ -39,11 +40,14 @@ pub(crate) struct PrintArgs {
     /// Print only events up to this time [default: the end].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) until: Option<Moment>,
+    /// Go on with what is recorded from now on, until Ctrl-C; without --since, begin with the last
+    /// 10 events.
+    #[arg(long, short, conflicts_with = "until")]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
-    /// The time at the start of each line of text.
-    #[arg(long, value_enum, default_value_t = ClockArg::Wall)]
-    pub(crate) clock: ClockArg,
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
 }
 
 #[cfg(test)]

@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pmon_core::wire::EventKind;
-use pmon_record::{MAX_RING_BYTES, Redact};
+use pmon_record::{MAX_RING_BYTES, Redact, TransportChoice};
 
+use super::named::named;
 use super::size::parse_size;
 use super::store::StoreArgs;
-use super::view::parse_kind;
 use crate::exit;
-use crate::time_spec::parse_std_duration;
+use crate::time_spec::{parse_duration, parse_std_duration};
 
 /// Maximum value of `--args-max` in bytes.
 const MAX_ARGS_BYTES: usize = 128 << 10;
@@ -21,6 +21,11 @@ const MAX_ARGS_BYTES: usize = 128 << 10;
 const LATENCIES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 /// Minimum heartbeat interval, which keeps heartbeats cheap.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// Maximum value of `--socket-buffer` in bytes: the kernel's, which has 31 bits.
+const MAX_SOCKET_BUFFER: usize = i32::MAX as usize - 1;
+/// Value of `--tree` without PID: the tree of CMD.
+const CMD_TREE: &str = "CMD";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,18 +67,18 @@ pub(crate) struct RecordArgs {
     pub(crate) strict: bool,
     /// Memory for events that wait to be written, 224 bytes per event; when it is full, events are
     /// dropped and counted.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "32M")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_buffer, default_value = "32M")]
     pub(crate) buffer: usize,
     /// Kernel memory for the socket's queue, 832 bytes per event; without root it is limited by
     /// net.core.rmem_max.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_socket_buffer, default_value = "64M")]
     pub(crate) socket_buffer: usize,
     /// How to receive events: through a BPF ring, which needs CAP_BPF and CAP_PERFMON, or through
     /// the netlink socket alone.
-    #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
-    pub(crate) transport: TransportArg,
-    /// Kernel memory for the BPF ring, 88 bytes per event and at least 4 KiB per exec; when it is
-    /// full, events go to the socket.
+    #[arg(long, value_parser = named(TRANSPORTS), default_value = "auto")]
+    pub(crate) transport: TransportChoice,
+    /// Kernel memory for the BPF ring, 88 bytes per event and at least 4 KiB per exec, rounded up
+    /// to a power of two; when it is full, events go to the socket.
     #[arg(long, value_name = "SIZE", value_parser = parse_ring, default_value = "16M")]
     pub(crate) ring: usize,
     /// Interval between receptions while events arrive, from 1ms to 1s; a shorter one costs CPU
@@ -82,16 +87,16 @@ pub(crate) struct RecordArgs {
     pub(crate) latency: Duration,
     /// Record only events of these kinds: fork, exec, uid, gid, sid, ptrace, comm, coredump, exit
     /// [default: all].
-    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_recorded_kind, hide_possible_values = true)]
     pub(crate) only: Vec<EventKind>,
     /// Record only events of processes with these real user ids [default: all].
-    #[arg(long, value_name = "UID,..", value_delimiter = ',')]
+    #[arg(long, value_name = "UID,..", value_delimiter = ',', value_parser = parse_uid)]
     pub(crate) uid: Vec<u32>,
     /// Record only events of processes in this cgroup (version 2) or below it [default: all].
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup: Option<PathBuf>,
     /// Record only this process and its descendants; without PID, CMD and its descendants.
-    #[arg(long, value_name = "PID", num_args = 0..=1, default_missing_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "PID", num_args = 0..=1, default_missing_value = CMD_TREE, value_parser = parse_tree, hide_default_value = true)]
     pub(crate) tree: Option<u32>,
     /// Maximum bytes recorded of each command line, up to 128K; longer ones are truncated and
     /// marked.
@@ -117,21 +122,66 @@ pub(crate) struct RecordArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TransportArg {
-    /// The first of the following that works here.
-    Auto,
-    /// The BPF ring, with process details at each exec and resource usage at each exit.
-    #[value(name = "ring+details")]
-    RingDetails,
-    /// The BPF ring; details are read from /proc after each exec.
-    Ring,
-    /// The netlink socket, many events per system call; details are read from /proc.
-    Recvmmsg,
+const TRANSPORTS: &[(&str, TransportChoice, &str)] = &[
+    ("auto", TransportChoice::Auto, "The first of the following that works here"),
+    (
+        "ring+details",
+        TransportChoice::RingDetails,
+        "The BPF ring, with process details at each exec and resource usage at each exit",
+    ),
+    ("ring", TransportChoice::Ring, "The BPF ring; details are read from /proc after each exec"),
+    (
+        "recvmmsg",
+        TransportChoice::Recvmmsg,
+        "The netlink socket, many events per system call; details are read from /proc",
+    ),
+];
+
+fn parse_buffer(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("must be at least 1; the smallest buffer has room for 4096 events".into()),
+        size => Ok(size),
+    }
+}
+
+fn parse_socket_buffer(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("must be at least 1; the kernel raises small values to its minimum".into()),
+        size @ ..=MAX_SOCKET_BUFFER => Ok(size),
+        _ => Err("must be less than 2G".into()),
+    }
+}
+
+/// Parses the kind of events that a recorder can select.
+fn parse_recorded_kind(name: &str) -> Result<EventKind, String> {
+    let is_allowed = |kind: &EventKind| !matches!(kind, EventKind::Ack | EventKind::Unknown);
+    EventKind::from_name(name).filter(is_allowed).ok_or_else(|| {
+        let names: Vec<_> =
+            EventKind::ALL.iter().filter(|kind| is_allowed(kind)).map(|kind| kind.name()).collect();
+        format!("`{name}` cannot be selected; use {}", names.join(", "))
+    })
+}
+
+/// Parses a user id. The largest number is no user.
+fn parse_uid(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|&uid| uid != u32::MAX).ok_or_else(|| {
+        format!("`{text}` is no user id; expected a number from 0 to 4294967294 (`id -u NAME` prints that of a user)")
+    })
+}
+
+/// Parses a process id; the tree of CMD is 0.
+fn parse_tree(text: &str) -> Result<u32, String> {
+    match text {
+        CMD_TREE => Ok(0),
+        text => text.parse().ok().filter(|&pid| pid > 0 && i32::try_from(pid).is_ok()).ok_or_else(|| {
+            format!("`{text}` is no process id; expected a number from 1, or no value for the tree of CMD")
+        }),
+    }
 }
 
 fn parse_ring(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
+        0 => Err("must be at least 1; use --transport recvmmsg to record without a ring".into()),
         size @ ..=MAX_RING_BYTES => Ok(size),
         _ => Err("the maximum size of the ring is 2G".into()),
     }
@@ -158,7 +208,10 @@ fn parse_latency(text: &str) -> Result<Duration, String> {
 fn parse_heartbeat(text: &str) -> Result<Duration, String> {
     match text {
         "off" => Ok(Duration::ZERO),
-        text => parse_std_duration(text).map(|interval| interval.max(MIN_HEARTBEAT)),
+        text => match parse_duration(text)? {
+            ns if Duration::from_nanos(ns) < MIN_HEARTBEAT => Err("must be at least 10ms, or `off`".into()),
+            ns => Ok(Duration::from_nanos(ns)),
+        },
     }
 }
 

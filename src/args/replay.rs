@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use pmon_interpose::{EndPolicy, SocketRequest};
 
-use super::{ClockArg, ViewArgs};
+use super::named::named;
+use super::{ClockArg, UserArg, ViewArgs};
 use crate::exit::{self, Failure};
 use crate::time_spec::{Moment, parse_std_duration};
 
@@ -33,6 +35,8 @@ const DETAILS: &str = include_str!("help/replay.txt");
 #[command(
     after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
     after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    // `--uid` is the user of the program under test.
+    mut_arg("user", |arg| arg.long("select-user").visible_alias(None).visible_alias("select-uid")),
 )]
 pub(crate) struct ReplayArgs {
     /// The capture to replay, several of one host, or the directory of a store; `-` is standard
@@ -100,14 +104,14 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "DIR,..", value_delimiter = ',', help_heading = PROGRAM_OPTIONS)]
     pub(crate) tmpfs: Vec<PathBuf>,
     /// The user that the program sees as itself: an id, or a name in /etc/passwd.
-    #[arg(long, value_name = "USER", value_parser = usage::parse_user, default_value = "0", help_heading = PROGRAM_OPTIONS)]
-    pub(crate) uid: u32,
+    #[arg(long, value_name = "USER", default_value = "0", help_heading = PROGRAM_OPTIONS)]
+    pub(crate) uid: UserArg,
     /// How the program receives events.
-    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = PROGRAM_OPTIONS)]
-    pub(crate) sockets: SocketsArg,
+    #[arg(long, value_name = "HOW", value_parser = named(SOCKETS), default_value = "auto", help_heading = PROGRAM_OPTIONS)]
+    pub(crate) sockets: SocketRequest,
     /// What happens when the program waits for an event after the last one.
-    #[arg(long, value_name = "HOW", default_value = "signal", help_heading = PROGRAM_OPTIONS)]
-    pub(crate) at_end: AtEndArg,
+    #[arg(long, value_name = "HOW", value_parser = named(ENDS), default_value = "signal", help_heading = PROGRAM_OPTIONS)]
+    pub(crate) at_end: EndPolicy,
     /// Time that the program has to exit after the last event and after each signal: SIGINT,
     /// SIGTERM, then SIGKILL.
     #[arg(long, value_name = "DURATION", value_parser = parse_std_duration, default_value = "10s", help_heading = PROGRAM_OPTIONS)]
@@ -196,26 +200,25 @@ impl ReplayClockArg {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SocketsArg {
-    /// From native sockets where they are possible; the end of the run says why if they are not.
-    Auto,
-    /// From netlink sockets of the kernel, with less CPU time per event unless the program reads
-    /// /proc.
-    Native,
-    /// From emulated sockets: pmon intercepts each of its calls.
-    Seccomp,
-}
+const SOCKETS: &[(&str, SocketRequest, &str)] = &[
+    (
+        "auto",
+        SocketRequest::Auto,
+        "From native sockets where they are possible; the end of the run says why if they are not",
+    ),
+    (
+        "native",
+        SocketRequest::Native,
+        "From netlink sockets of the kernel, with less CPU time per event unless the program reads /proc",
+    ),
+    ("seccomp", SocketRequest::Seccomp, "From emulated sockets: pmon intercepts each of its calls"),
+];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AtEndArg {
-    /// The program gets SIGINT.
-    Signal,
-    /// The program's calls return 0, the end of a file.
-    Eof,
-    /// The program waits.
-    Silence,
-}
+const ENDS: &[(&str, EndPolicy, &str)] = &[
+    ("signal", EndPolicy::Signal, "The program gets SIGINT"),
+    ("eof", EndPolicy::Eof, "The program's calls return 0, the end of a file"),
+    ("silence", EndPolicy::Silence, "The program waits"),
+];
 
 /// The pace of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]

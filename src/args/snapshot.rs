@@ -41,7 +41,7 @@ pub(crate) struct SnapshotArgs {
     /// Part of the clip's file name: letters, digits, `.`, `_` and `-` [default: snapshot].
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Print one JSON object; docs/store.md has its fields.
+    /// Print one JSON object; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
 }

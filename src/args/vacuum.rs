@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 
 use super::size::parse_bytes;
+use super::store::parse_max_age;
 use crate::exit;
-use crate::time_spec::parse_std_duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,8 +17,9 @@ Examples:
 
 const DETAILS: &str = "\
 Whole segments are removed, oldest first, until every given limit is met. The
-segment that a recorder is writing, clips and foreign files are kept. The exit
-code is 7 if a segment cannot be removed or a limit cannot be met.
+newest segment, those that a recorder is writing, clips and foreign files are
+kept. For a limit that cannot be met without them, no segment is removed. The
+exit code is 7 if a segment cannot be removed or a limit cannot be met.
 ";
 
 #[derive(Debug, Args)]
@@ -34,8 +35,8 @@ pub(crate) struct VacuumArgs {
     /// Maximum size of the store, everything included.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) max_use: Option<u64>,
-    /// Age at which a segment is removed, counted from its end.
-    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration)]
+    /// Age at which a segment is removed, counted from its end, at least 1s.
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_age)]
     pub(crate) max_age: Option<Duration>,
     /// Space of the filesystem that shall be free.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
@@ -43,7 +44,7 @@ pub(crate) struct VacuumArgs {
     /// Show what would be removed, and remove nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Print one JSON object; docs/store.md has its fields.
+    /// Print one JSON object; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
 }

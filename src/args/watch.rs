@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ClockArg, ViewArgs};
+use super::{TextArgs, ViewArgs};
 use crate::exit;
 use crate::time_spec::parse_std_duration;
 
@@ -24,7 +24,6 @@ pub(crate) struct WatchArgs {
     pub(crate) duration: Option<Duration>,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
-    /// The time at the start of each line of text.
-    #[arg(long, value_enum, default_value_t = ClockArg::Wall)]
-    pub(crate) clock: ClockArg,
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
 }

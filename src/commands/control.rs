@@ -4,7 +4,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmon_store::control::{ControlClient, ControlError, ErrorCode, Reply, Request, Status};
+use pmon_store::control::{
+    ControlClient, ControlError, ErrorCode, Limits, Reply, Request, Status, TriggerStatus,
+};
 
 use crate::args::{ControlArgs, ControlRequestArg};
 use crate::exit::{self, Failure};
@@ -17,6 +19,8 @@ use crate::time_spec::{brief, local_time};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a recorder replaces itself.
 const UPGRADE_TIME: Duration = Duration::from_secs(30);
+/// Time in which a service manager restarts a recorder that has ended.
+const RESTART_TIME: Duration = Duration::from_secs(1);
 /// Time between two looks at a recorder that replaces itself.
 const UPGRADE_POLL: Duration = Duration::from_millis(100);
 
@@ -92,8 +96,11 @@ fn upgrade(store: &Path) -> Result<Status, Failure> {
         }
     };
     let before = status()?;
+    // The process is not visible from another PID namespace.
+    let is_visible = is_running(before.pid);
     request(store, &Request::Upgrade, TIMEOUT, exit::INTERNAL)?;
     let deadline = Instant::now() + UPGRADE_TIME;
+    let mut ended = None;
     loop {
         thread::sleep(UPGRADE_POLL);
         match status() {
@@ -105,6 +112,19 @@ fn upgrade(store: &Path) -> Result<Status, Failure> {
                 ));
             }
             Ok(now) if now.started_ns != before.started_ns => return Ok(now),
+            Err(_) if is_visible && !is_running(before.pid) => {
+                let since: &mut Instant = ended.get_or_insert_with(Instant::now);
+                if since.elapsed() > RESTART_TIME {
+                    return Err(Failure::new(
+                        exit::INTERNAL,
+                        format_args!(
+                            "the new program has replaced the recorder (process {}) and ended; see its messages, \
+                             and start the recorder again",
+                            before.pid
+                        ),
+                    ));
+                }
+            }
             _ if Instant::now() < deadline => {}
             Ok(_) => {
                 return Err(Failure::new(exit::INTERNAL, "the recorder has not replaced itself in 30 s"));
@@ -112,6 +132,13 @@ fn upgrade(store: &Path) -> Result<Status, Failure> {
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Whether a process exists and has not ended.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn status_text(status: &Status) -> String {
@@ -129,7 +156,9 @@ fn status_text(status: &Status) -> String {
     if let Some(current) = &status.current {
         table.line("current", format!("{current}, {}", size(status.current_bytes)));
     }
-    table.line("limits", limits_text(status));
+    let Limits { rotate_size_bytes, rotate_every_ns, .. } = status.limits;
+    table.line("rotation", format!("at {} or {}", size(rotate_size_bytes), brief(rotate_every_ns)));
+    table.line("retention", retention_text(&status.limits));
     table.line("events", grouped(status.events));
     let causes: Vec<_> = status.lost.by_cause.iter().map(|(cause, lost)| format!("{cause} {lost}")).collect();
     let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
@@ -142,11 +171,7 @@ fn status_text(status: &Status) -> String {
     table.line("queue", format!("{fill:.0}% full, lag {lag}"));
     for (number, trigger) in status.triggers.iter().enumerate() {
         let label = if number == 0 { "triggers" } else { "" };
-        let suppressed = match trigger.suppressed + trigger.dropped {
-            0 => String::new(),
-            suppressed => format!(", {} suppressed", grouped(suppressed)),
-        };
-        table.line(label, format!("{}: {}{suppressed}", trigger.name, counted(trigger.fired, "clip")));
+        table.line(label, trigger_text(trigger));
     }
     for (label, error) in [("storage", &status.storage_error), ("upgrade", &status.upgrade_error)] {
         if let Some(error) = error {
@@ -156,14 +181,24 @@ fn status_text(status: &Status) -> String {
     table.into_text()
 }
 
-fn limits_text(status: &Status) -> String {
-    let limits = &status.limits;
-    let mut parts =
-        vec![format!("segments of {} or {}", size(limits.rotate_size_bytes), brief(limits.rotate_every_ns))];
-    parts.extend(limits.max_use_bytes.map(|bytes| format!("at most {}", size(bytes))));
-    parts.extend(limits.max_age_ns.map(|ns| format!("for {}", brief(ns))));
-    parts.extend(limits.keep_free_bytes.map(|bytes| format!("{} kept free", size(bytes))));
-    parts.join(", ")
+fn trigger_text(trigger: &TriggerStatus) -> String {
+    let TriggerStatus { name, fired, merged, suppressed, dropped } = trigger;
+    let others = [
+        (merged, "more within them"),
+        (suppressed, "suppressed by the limit"),
+        (dropped, "dropped because too many clips waited"),
+    ];
+    let others = others.iter().filter(|(count, _)| **count > 0);
+    let others: String = others.map(|(count, what)| format!(", {} {what}", grouped(**count))).collect();
+    format!("{name}: {}{others}", counted(*fired, "clip"))
+}
+
+fn retention_text(limits: &Limits) -> String {
+    let size_limit = limits.max_use_bytes.map(|bytes| format!("at most {}", size(bytes)));
+    let age_limit = limits.max_age_ns.map(|ns| format!("for {}", brief(ns)));
+    let free = limits.keep_free_bytes.map(|bytes| format!("{} kept free", size(bytes)));
+    let parts: Vec<_> = [size_limit, age_limit, free].into_iter().flatten().collect();
+    if parts.is_empty() { "no limits".into() } else { parts.join(", ") }
 }
 
 impl From<ControlError> for Failure {

@@ -2,7 +2,7 @@
 
 use pmon_analysis::{Statistics, Verdict};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Header, Meta};
+use pmon_core::capture::{Header, Meta, SignalTracing};
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
@@ -28,7 +28,9 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
         Statistics::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
     let (completeness, outcome) = input.examine(|examined| match examined {
         Examined::Record(record) => statistics.count(record),
-        Examined::Recorder(recorder) => statistics.set_recorder(recorder),
+        Examined::Segment(header, _) => {
+            statistics.set_recorder(header.and_then(|header| header.meta.recorder()));
+        }
     })?;
     let facts = Facts { name, header, statistics, completeness, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
@@ -95,6 +97,8 @@ impl Facts {
             "start": start.and_then(|start| rfc3339(start.real_ns)),
             "transport": meta.map(|meta| &meta.transport.name),
             "transport_why": meta.map(|meta| &meta.transport.why),
+            "signal_senders": meta.and_then(signal_senders),
+            "signal_senders_why": meta.and_then(no_signal_senders),
         });
         let mut facts = self.completeness.json();
         facts.extend(more.as_object_mut().map(std::mem::take).unwrap_or_default());
@@ -149,6 +153,31 @@ fn describe(table: &mut TextTable, header: &Header) {
     table.line("started", local_time(meta.start.real_ns));
     let buffer = size(meta.socket_buffer);
     table.line("transport", format!("{}, buffer {buffer}", text(&meta.transport.to_string())));
+    match signal_senders(meta) {
+        Some(true) => table.line("signals", "with the sender of each fatal one"),
+        Some(false) => {
+            let why = no_signal_senders(meta).unwrap_or_default();
+            table.line("signals", format!("without their senders: {}", text(why)));
+        }
+        None => {}
+    }
+}
+
+/// Whether the recorder observed the senders of signals; `None` if that is unknown.
+fn signal_senders(meta: &Meta) -> Option<bool> {
+    match meta.signals {
+        SignalTracing::On => Some(true),
+        SignalTracing::Off { .. } => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns why the recorder did not observe the senders of signals.
+fn no_signal_senders(meta: &Meta) -> Option<&str> {
+    match &meta.signals {
+        SignalTracing::Off { why } => Some(why),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pmon_analysis::Verdict;
+use pmon_store::clip::DEFAULT_AFTER;
 use pmon_store::control::{Reply, Request, SnapshotReply, SnapshotRequest};
 
 use super::control::{printed_json, request, unexpected};
@@ -12,9 +13,6 @@ use crate::exit::{self, Failure};
 use crate::input::shown;
 use crate::terminal::{self, counted, size};
 
-/// Length of a clip after its request, unless another one is given. The recorder has its own
-/// default, of which this one is an upper limit.
-const DEFAULT_AFTER: Duration = Duration::from_secs(60);
 /// Time that the recorder has to write a clip.
 const WRITE_TIME: Duration = Duration::from_secs(300);
 

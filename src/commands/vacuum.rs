@@ -1,8 +1,9 @@
 //! `pmon vacuum`: removes the oldest segments of a store.
 
 use jiff::Timestamp;
-use pmon_store::Directory;
-use pmon_store::segment::{RetentionLimits, VacuumReport, vacuum};
+use pmon_store::{
+    Directory, RetentionLimit, RetentionLimits, StoreMachine, UnmeetableLimit, VacuumReport, vacuum,
+};
 use serde_json::{Value, json};
 
 use crate::args::VacuumArgs;
@@ -15,7 +16,7 @@ use crate::terminal::{self, counted, size};
 pub(crate) fn run(args: &VacuumArgs) -> Result<u8, Failure> {
     let limits = RetentionLimits { max_use: args.max_use, keep_free: args.keep_free, max_age: args.max_age };
     let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let report = vacuum(&Directory::new(&args.store), limits, now_ns, args.dry_run)
+    let report = vacuum(&Directory::new(&args.store), limits, &StoreMachine::local(), now_ns, args.dry_run)
         .or_fail(exit::ENVIRONMENT, format_args!("cannot read the store {}", shown(&args.store)))?;
     if args.json {
         terminal::print(&(json_text(&json_report(args, &report)) + "\n"))?;
@@ -26,12 +27,29 @@ pub(crate) fn run(args: &VacuumArgs) -> Result<u8, Failure> {
         let path = shown(&args.store.join(name));
         terminal::eprintln(harmless(&format!("pmon: cannot remove {path}: {error}")));
     }
-    if !report.is_within_limits {
-        terminal::eprintln(
-            "pmon: the limits are still exceeded: only segments being written, clips and other files remain",
-        );
+    for unmeetable in &report.unmeetable {
+        terminal::eprintln(format_args!("pmon: {}", explain(unmeetable, &limits)));
     }
     Ok(if report.failed.is_empty() && report.is_within_limits { exit::DONE } else { exit::STORAGE })
+}
+
+/// Explains why a limit cannot be met, and what can be done.
+fn explain(unmeetable: &UnmeetableLimit, limits: &RetentionLimits) -> String {
+    let UnmeetableLimit { limit, reachable } = *unmeetable;
+    let (option, reachable) = (limit.option(), size(reachable));
+    let asked = |bytes: Option<u64>| size(bytes.unwrap_or_default());
+    match limit {
+        RetentionLimit::KeepFree => format!(
+            "cannot meet {option} {}: without all older segments, {reachable} would be free; \
+             no segment was removed for it: free other files, or lower the limit",
+            asked(limits.keep_free)
+        ),
+        _ => format!(
+            "cannot meet {option} {}: the newest segment, those being written, and files that are never \
+             removed take {reachable}; no segment was removed for it: raise the limit",
+            asked(limits.max_use)
+        ),
+    }
 }
 
 fn text(args: &VacuumArgs, report: &VacuumReport) -> String {
@@ -55,10 +73,14 @@ fn json_report(args: &VacuumArgs, report: &VacuumReport) -> Value {
         |segment| json!({ "name": segment.name, "bytes": segment.bytes, "limit": segment.limit.option() }),
     );
     let failed = report.failed.iter().map(|(name, error)| json!({ "name": name, "error": error }));
+    let unmeetable = report.unmeetable.iter().map(
+        |unmeetable| json!({ "limit": unmeetable.limit.option(), "reachable_bytes": unmeetable.reachable }),
+    );
     json!({
         "dry_run": args.dry_run,
         "removed": removed.collect::<Vec<_>>(),
         "removed_bytes": report.removed_bytes(),
+        "unmeetable": unmeetable.collect::<Vec<_>>(),
         "failed": failed.collect::<Vec<_>>(),
         "kept_segments": report.kept,
         "used_bytes": report.used,

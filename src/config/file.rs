@@ -19,7 +19,7 @@ use crate::input::shown;
 /// Maximum size of a configuration file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// Options of the command line that have no place in a file.
-const EXCLUDED: [&str; 2] = ["config", "help"];
+pub(super) const EXCLUDED: [&str; 2] = ["config", "help"];
 
 /// A parsed configuration file, whose options are valid one by one.
 #[derive(Debug)]
@@ -63,7 +63,10 @@ impl ConfigFile {
         };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
-            Err(error) => return failed(error.span().unwrap_or_default(), error.message()),
+            Err(error) => {
+                let span = error.span().unwrap_or_default();
+                return failed(span.clone(), &toml_error(text, span, error.message()));
+            }
         };
         let command = super::record_command();
         let mut options = Vec::new();
@@ -119,14 +122,21 @@ fn arguments(
         (_, DeValue::Boolean(true)) if arg.get_num_args().is_some_and(|range| range.min_values() == 0) => {
             vec![format!("--{key}").into()]
         }
-        (_, DeValue::Array(items)) if arg.get_value_delimiter().is_some() && !items.is_empty() => {
+        (_, DeValue::Array(items)) if items.is_empty() => {
+            return Err(OptionError::Value("the list is empty; remove the key, or add a value".into()));
+        }
+        (_, DeValue::Array(items)) if arg.get_value_delimiter().is_some() => {
             let items: Option<Vec<_>> = items.iter().map(|item| scalar(item.get_ref())).collect();
             let Some(items) = items else {
                 return Err(OptionError::Value("expected a list of strings or numbers".into()));
             };
+            if items.iter().any(String::is_empty) {
+                return Err(OptionError::Value(empty(arg)));
+            }
             items.into_iter().map(|item| format!("--{key}={item}").into()).collect()
         }
         (_, value) => match scalar(value) {
+            Some(text) if text.is_empty() => return Err(OptionError::Value(empty(arg))),
             Some(text) => vec![format!("--{key}={text}").into()],
             None => return Err(OptionError::Value(expected(arg))),
         },
@@ -153,14 +163,38 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 /// Describes the type of an option's value.
 fn expected(arg: &Arg) -> String {
     let name = arg.get_value_names().and_then(|names| names.first()).map_or("VALUE", |name| name.as_str());
-    match (name, arg.get_default_values().first().and_then(|value| value.to_str())) {
-        (_, Some(default)) => format!("expected a string, for example \"{default}\""),
-        ("SIZE", None) => "expected a size, for example \"10G\"".into(),
-        ("DURATION", None) => "expected a duration, for example \"7d\"".into(),
-        (name, None) if arg.get_value_delimiter().is_some() => {
+    let choices: Vec<_> = arg.get_possible_values();
+    if !choices.is_empty() {
+        let names: Vec<_> = choices.iter().map(|choice| choice.get_name()).collect();
+        return format!("expected one of {}", names.join(", "));
+    }
+    let default = arg.get_default_values().first().and_then(|value| value.to_str());
+    let example = |usual| default.unwrap_or(usual);
+    match name {
+        "SIZE" => format!("expected a size, for example \"{}\"", example("10G")),
+        "DURATION" => format!("expected a duration, for example \"{}\"", example("7d")),
+        "FILE" | "DIR" | "PATH" => "expected a path as a string".into(),
+        "PID" => "expected a process id as a number".into(),
+        "REGEX" => "expected a regular expression as a string".into(),
+        name if arg.get_value_delimiter().is_some() => {
             format!("expected a list of {}, for example [..]", name.trim_end_matches(",.."))
         }
-        (name, None) => format!("expected a {name} as a string or a number"),
+        name => format!("expected a {name} as a string or a number"),
+    }
+}
+
+/// Describes an empty value.
+fn empty(arg: &Arg) -> String {
+    format!("the value is empty; {}, or remove the key", expected(arg))
+}
+
+/// Describes why a text is no TOML.
+fn toml_error(text: &str, span: Range<usize>, message: &str) -> String {
+    match (message, text.get(span)) {
+        ("duplicate key", Some(key)) if !key.is_empty() => {
+            format!("the key `{key}` is given twice; remove one of both")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -189,6 +223,9 @@ fn unknown(command: &Command, key: &str) -> String {
             _ => None,
         }
     };
+    if !key.contains('-') && key.to_lowercase().starts_with("trig") {
+        return format!("there is no option `{key}`; a trigger is written as [[trigger]]");
+    }
     let similar = if key.starts_with(is_plain) && key.chars().all(is_plain) { similar() } else { None };
     match similar {
         Some(option) => format!("there is no option `{key}`; a similar one is `{option}`"),

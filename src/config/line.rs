@@ -3,7 +3,7 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::file::{ConfigFile, ConfigOption};
+use super::file::{ConfigFile, ConfigOption, EXCLUDED};
 use crate::output::json_text;
 
 /// An option of `pmon record` and its values.
@@ -61,7 +61,7 @@ pub(super) fn options_in_force(
     from_file: &[&ConfigOption],
 ) -> Vec<OptionInForce> {
     let option = |arg: &Arg| {
-        let key = arg.get_long().filter(|key| !["help", "config"].contains(key))?;
+        let key = arg.get_long().filter(|key| !EXCLUDED.contains(key))?;
         let id = arg.get_id().as_str();
         let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
         let origin = match matches.value_source(id) {

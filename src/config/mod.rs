@@ -22,9 +22,9 @@ pub(crate) use line::{OptionInForce, OptionOrigin, differences};
 /// Path of the configuration file that a recorder of a store reads if it exists.
 pub(crate) const DEFAULT_PATH: &str = "/etc/pmon/pmon.toml";
 
-/// Options that need `--store`, by their identifiers.
+/// Options that need `--store`.
 const STORE_OPTIONS: [&str; 7] =
-    ["rotate_size", "rotate_every", "max_use", "max_age", "keep_free", "flight", "flight_memory"];
+    ["rotate-size", "rotate-every", "max-use", "max-age", "keep-free", "flight", "flight-memory"];
 /// Options that change while the recorder runs.
 const RELOADABLE: [&str; 5] = ["rotate-size", "rotate-every", "max-use", "max-age", "keep-free"];
 
@@ -115,8 +115,7 @@ impl RecordConfig {
             return Ok(());
         }
         let needs_store = |option: &&OptionInForce| {
-            STORE_OPTIONS.contains(&option.key.replace('-', "_").as_str())
-                && !matches!(option.origin, OptionOrigin::Default)
+            STORE_OPTIONS.contains(&option.key.as_str()) && !matches!(option.origin, OptionOrigin::Default)
         };
         match self.options.iter().find(needs_store) {
             None if !self.triggers().is_empty() => {

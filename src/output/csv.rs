@@ -1,16 +1,15 @@
 //! Comma-separated values (RFC 4180): a header line, then one line per record.
 
 use pmon_analysis::TimelineItem;
-use pmon_core::capture::{Blind, Details, Loss, Unobserved};
+use pmon_core::capture::{Blind, Loss, Unobserved, argv};
 
 use super::escape::{printable, shell_words};
-use super::fields::{self, FieldWriter, HEADER, OutputField};
-use super::timestamps::TimestampWriter;
+use super::fields::{self, EventFields, FieldWriter, HEADER, OutputField};
 use super::{Render, RenderContext};
 
 /// Writes events as CSV.
 pub(crate) struct CsvRenderer {
-    timestamps: TimestampWriter,
+    fields: EventFields,
     row: CsvRow,
 }
 
@@ -18,7 +17,7 @@ impl CsvRenderer {
     /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
         let row = CsvRow(HEADER.split(',').map(|_| Vec::new()).collect());
-        Self { timestamps: TimestampWriter::utc(), row }
+        Self { fields: EventFields::new(), row }
     }
 }
 
@@ -29,33 +28,30 @@ impl Render for CsvRenderer {
     }
 
     fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        fields::event(&mut self.row, &mut self.timestamps, item, context);
+        fields::event(&mut self.row, &mut self.fields, item, context);
         self.row.end(out);
     }
 
-    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) {
         fields::loss(&mut self.row, loss);
         self.row.end(out);
-        true
     }
 
-    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) {
         fields::blind(&mut self.row, blind);
         self.row.end(out);
-        true
     }
 
-    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) {
         fields::unobserved(&mut self.row, span);
         self.row.end(out);
-        true
     }
 
     fn needs_details(&self) -> bool {
         true
     }
 
-    fn shows_process_ends(&self) -> bool {
+    fn needs_processes(&self) -> bool {
         true
     }
 }
@@ -78,8 +74,8 @@ impl FieldWriter for CsvRow {
         self.name(field, text.map(printable).as_deref());
     }
 
-    fn args(&mut self, field: OutputField, details: Option<&Details>) {
-        self.name(field, details.map(|details| shell_words(details.argv())).as_deref());
+    fn args(&mut self, field: OutputField, args: Option<&[u8]>) {
+        self.name(field, args.map(|args| shell_words(argv(args))).as_deref());
     }
 }
 

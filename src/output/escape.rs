@@ -8,11 +8,20 @@ use serde_json::Value;
 /// UTF-8, and backslashes.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
+    push_printable(&mut out, bytes);
+    out
+}
+
+/// Appends the text that [`printable`] returns.
+pub(super) fn push_printable(out: &mut String, bytes: &[u8]) {
+    if let (true, Ok(text)) = (is_plain_ascii(bytes, [b'\\']), std::str::from_utf8(bytes)) {
+        return out.push_str(text);
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
                 '\\' => out.push_str("\\\\"),
-                c if is_harmful(c) => push_escape(&mut out, c),
+                c if is_harmful(c) => push_escape(out, c),
                 c => out.push(c),
             }
         }
@@ -20,7 +29,24 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    out
+}
+
+/// Returns whether all bytes are printable ASCII characters, and none is a `special` one. Most
+/// texts need no escapes, which this finds out for eight bytes at a time.
+pub(super) fn is_plain_ascii<const N: usize>(bytes: &[u8], special: [u8; N]) -> bool {
+    /// Each byte is 1.
+    const ONES: u64 = u64::MAX / 255;
+    let is_plain = |word: u64| {
+        let zero_in = |word: u64| word.wrapping_sub(ONES) & !word;
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+        let above_tilde = word | word.wrapping_add(ONES);
+        let found = special.iter().map(|&byte| zero_in(word ^ (ONES * u64::from(byte))));
+        (found.fold(below_space | above_tilde, |all, found| all | found) & ONES << 7) == 0
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b'x'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().all(|&word| is_plain(u64::from_ne_bytes(word))) && is_plain(u64::from_ne_bytes(last))
 }
 
 /// Escapes the characters of a message that could control the terminal.
@@ -34,21 +60,44 @@ pub(crate) fn harmless(message: &str) -> String {
 
 /// Returns a command line that bash splits into these arguments.
 pub(crate) fn shell_words<'a>(args: impl Iterator<Item = &'a [u8]>) -> String {
-    args.map(shell_word).collect::<Vec<_>>().join(" ")
+    let mut out = String::new();
+    push_shell_words(&mut out, args);
+    out
 }
 
 /// Returns a word that bash takes for this argument.
 pub(crate) fn shell_word(arg: &[u8]) -> String {
-    match std::str::from_utf8(arg) {
-        Ok(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
-        Ok(text) if !text.chars().any(is_harmful) => format!("'{}'", text.replace('\'', r"'\''")),
-        _ => format!("$'{}'", printable(arg).replace('\'', r"\'")),
+    shell_words(std::iter::once(arg))
+}
+
+/// Appends the text that [`shell_words`] returns.
+pub(super) fn push_shell_words<'a>(out: &mut String, args: impl Iterator<Item = &'a [u8]>) {
+    for (n, arg) in args.enumerate() {
+        if n > 0 {
+            out.push(' ');
+        }
+        push_shell_word(out, arg);
     }
 }
 
+fn push_shell_word(out: &mut String, arg: &[u8]) {
+    let is_plain = arg.iter().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(byte));
+    if let (true, false, Ok(text)) = (is_plain, arg.is_empty(), std::str::from_utf8(arg)) {
+        return out.push_str(text);
+    }
+    out.push_str(&match std::str::from_utf8(arg) {
+        Ok(text) if !text.is_empty() && text.chars().all(is_plain_char) => text.to_owned(),
+        Ok(text) if !text.chars().any(is_harmful) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => format!("$'{}'", printable(arg).replace('\'', r"\'")),
+    });
+}
+
+/// Characters without a special meaning in a shell, besides letters and digits.
+const PLAIN: &[u8] = b"_@%+=:,./-";
+
 /// Whether a character has no special meaning in a shell.
-fn is_plain(c: char) -> bool {
-    c.is_alphanumeric() || "_@%+=:,./-".contains(c)
+fn is_plain_char(c: char) -> bool {
+    c.is_alphanumeric() || u8::try_from(c).is_ok_and(|byte| PLAIN.contains(&byte))
 }
 
 /// Whether a character may control the terminal.

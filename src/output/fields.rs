@@ -1,15 +1,14 @@
 //! The fields of a record, which have the same names in JSON and CSV.
 
-use std::fmt::Display;
-use std::io::Write as _;
-
-use pmon_analysis::{ProcessExit, ProcessTable, TimelineItem, WaitStatus};
+use pmon_analysis::life::LifeRef;
+use pmon_analysis::{ProcessExit, TimelineItem, WaitStatus};
 use pmon_core::Task;
-use pmon_core::capture::{Blind, Details, Loss, MissReason, ProcessState, Unobserved, Usage};
+use pmon_core::capture::{Blind, Details, Loss, MissReason, ProcessState, SignalOrigin, Unobserved, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
 
+use super::identity::Identities;
 use super::timestamps::TimestampWriter;
-use super::{RenderContext, push_hex, push_number};
+use super::{RenderContext, push_hex, push_number, push_status};
 
 /// The names of all fields: the header line of CSV. New ones are added at the end. No record has a
 /// value for `text` any more.
@@ -20,12 +19,15 @@ first_seq,last_seq,cause,text,after_mono_ns,before_mono_ns,ack,err,what,frame,bl
 filename,cwd,cgroup,gid,start_ticks,parent_start_ticks,args_len,login_uid,session,group,\
 cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,minor_faults,major_faults,\
 read_bytes,write_bytes,other_threads,usage_at_least,process_ended,process_exit_code,\
-process_status,process_cpu_us";
+process_status,process_cpu_us,process_id,parent_process_id,child_process_id,unit,container_id,\
+pod_uid,code,term_signal,duration_ns,oom_killed,signal_origin,signal_code,\
+signal_sender_process_id,signal_sender_pid,signal_sender_comm,signal_sender_uid";
 
 /// A field of a record.
 #[derive(Clone, Copy)]
 pub(super) struct OutputField {
-    pub(super) name: &'static str,
+    /// The name as a key of a JSON object, with the comma before it: `,"cpu":`.
+    pub(super) key: &'static str,
     /// The index in [`HEADER`].
     pub(super) index: usize,
 }
@@ -33,17 +35,17 @@ pub(super) struct OutputField {
 /// Returns the field with a name; an unknown name does not compile.
 macro_rules! field {
     ($name:literal) => {
-        const { named($name) }
+        const { OutputField { key: concat!(",\"", $name, "\":"), index: index_of($name) } }
     };
 }
 
-const fn named(name: &'static str) -> OutputField {
+const fn index_of(name: &str) -> usize {
     let (mut header, mut index) = (HEADER.as_bytes(), 0);
     while !is_first(header, name.as_bytes()) {
         header = after_comma(header);
         index += 1;
     }
-    OutputField { name, index }
+    index
 }
 
 /// Whether `name` is the whole text before the first comma.
@@ -75,8 +77,8 @@ pub(super) trait FieldWriter {
     fn plain(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>);
     /// Adds a string from an untrusted source.
     fn text(&mut self, field: OutputField, text: Option<&[u8]>);
-    /// Adds the arguments of a program.
-    fn args(&mut self, field: OutputField, details: Option<&Details>);
+    /// Adds the arguments of a program, each of which ends with a zero byte.
+    fn args(&mut self, field: OutputField, args: Option<&[u8]>);
 
     fn optional(&mut self, field: OutputField, number: Option<impl itoa::Integer>) {
         self.bare(field, number.map(|number| move |out: &mut Vec<u8>| push_number(out, number)));
@@ -95,8 +97,9 @@ pub(super) trait FieldWriter {
         self.plain(field, name.map(|name| |out: &mut Vec<u8>| out.extend_from_slice(name.as_bytes())));
     }
 
-    fn display(&mut self, field: OutputField, value: Option<impl Display>) {
-        self.plain(field, value.map(|value| move |out: &mut Vec<u8>| _ = write!(out, "{value}")));
+    fn status(&mut self, field: OutputField, raw: Option<u32>) {
+        let write = |raw| move |out: &mut Vec<u8>| push_status(out, WaitStatus::from_raw(raw));
+        self.plain(field, raw.map(write));
     }
 
     fn tasks(&mut self, pid: OutputField, tid: OutputField, task: Option<Task>) {
@@ -105,13 +108,27 @@ pub(super) trait FieldWriter {
     }
 }
 
+/// What the fields of events need to be written fast.
+pub(super) struct EventFields {
+    timestamps: TimestampWriter,
+    identities: Identities,
+}
+
+impl EventFields {
+    /// Creates the state for the first event. Times are in UTC.
+    pub(super) fn new() -> Self {
+        Self { timestamps: TimestampWriter::utc(), identities: Identities::default() }
+    }
+}
+
 /// Writes the fields of an event.
 pub(super) fn event(
     fields: &mut impl FieldWriter,
-    timestamps: &mut TimestampWriter,
+    state: &mut EventFields,
     item: &TimelineItem,
     context: RenderContext<'_>,
 ) {
+    let EventFields { timestamps, identities } = state;
     let event = item.event.as_ref();
     let kind = event.map_or(EventKind::Unknown, |event| event.kind());
     fields.name(field!("kind"), Some(kind.name()));
@@ -159,15 +176,44 @@ pub(super) fn event(
         Some(EventBody::Exit { task, code, signal, parent }) => {
             fields.number(field!("exit_code"), code);
             fields.number(field!("exit_signal"), signal as i32);
-            fields.display(field!("status"), Some(WaitStatus::from_raw(code)));
+            fields.status(field!("status"), Some(code));
             fields.tasks(field!("parent_pid"), field!("parent_tid"), parent);
             usage(fields, task, item.usage.as_deref());
-            process(fields, item, context.processes);
+            process(fields, task, code, item, context);
         }
         Some(EventBody::Unknown { what }) => unknown(fields, Some(what), item),
         None => unknown(fields, None, item),
         _ => {}
     }
+    if task.is_some() {
+        program(fields, body, context.life, identities);
+    }
+    if let Some(EventBody::Fork { .. }) = body {
+        fields.optional(field!("child_process_id"), context.child.map(|id| id.0));
+    }
+}
+
+/// Writes which process the event is of, unless the fields of its kind do.
+fn program(
+    fields: &mut impl FieldWriter,
+    body: Option<EventBody>,
+    life: Option<LifeRef<'_>>,
+    identities: &mut Identities,
+) {
+    let program = life.map(|life| life.program);
+    fields.optional(field!("process_id"), life.map(|life| life.id.0));
+    let parent = life.and_then(|life| life.parent_id);
+    fields.optional(field!("parent_process_id"), parent.map(|id| id.0));
+    if !matches!(body, Some(EventBody::Exec { .. } | EventBody::Comm { .. })) {
+        fields.text(field!("comm"), life.and_then(|life| life.comm()));
+    }
+    if !matches!(body, Some(EventBody::Exec { .. })) {
+        fields.text(field!("exe"), program.and_then(|program| program.exe.as_deref()));
+    }
+    let identity = identities.of(program.and_then(|program| program.cgroup.as_ref()));
+    fields.text(field!("unit"), identity.unit.as_deref());
+    fields.text(field!("container_id"), identity.container_id.as_deref());
+    fields.text(field!("pod_uid"), identity.pod_uid.as_deref());
 }
 
 fn unknown(fields: &mut impl FieldWriter, what: Option<u32>, item: &TimelineItem) {
@@ -183,7 +229,7 @@ fn exec(fields: &mut impl FieldWriter, details: Option<&Details>) {
     fields.text(field!("filename"), details.and_then(|details| details.filename.as_deref()));
     fields.text(field!("cwd"), details.and_then(|details| details.cwd.as_deref()));
     fields.text(field!("cgroup"), details.and_then(|details| details.cgroup.as_deref()));
-    fields.args(field!("args"), details);
+    fields.args(field!("args"), details.and_then(|details| details.args.as_deref()));
     let ids = details.and_then(|details| details.ids);
     let member = details.and_then(|details| details.context);
     let args_len =
@@ -230,13 +276,15 @@ fn usage(fields: &mut impl FieldWriter, task: Task, usage: Option<&Usage>) {
 
 /// Writes the state of the process after the exit of a task, from the process table, or else from
 /// the recorder's observation.
-fn process(fields: &mut impl FieldWriter, item: &TimelineItem, processes: &ProcessTable) {
+fn process(
+    fields: &mut impl FieldWriter,
+    task: Task,
+    code: u32,
+    item: &TimelineItem,
+    context: RenderContext<'_>,
+) {
     let usage = item.usage.as_deref();
-    let state = || match item.event.as_ref()?.body {
-        EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
-        _ => None,
-    };
-    let exit = processes.last_exit().or_else(|| match state()? {
+    let exit = context.exit().or_else(|| match usage?.process_state(task.is_leader(), code) {
         ProcessState::Alive => Some(ProcessExit::GoesOn),
         ProcessState::Ended { status } => Some(ProcessExit::Ended { status }),
         _ => None,
@@ -250,8 +298,45 @@ fn process(fields: &mut impl FieldWriter, item: &TimelineItem, processes: &Proce
         usage.filter(|usage| status.is_some() && matches!(usage.process, ProcessState::Ended { .. }));
     fields.flag(field!("process_ended"), has_ended);
     fields.optional(field!("process_exit_code"), status);
-    fields.display(field!("process_status"), status.map(WaitStatus::from_raw));
+    fields.status(field!("process_status"), status);
     fields.optional(field!("process_cpu_us"), of_process.map(|usage| usage.process_cpu_us));
+    let (code, signal) = match WaitStatus::from_raw(status.unwrap_or(code)) {
+        WaitStatus::Exited(code) => (Some(code), None),
+        WaitStatus::Killed { signal, .. } => (None, Some(signal)),
+    };
+    fields.optional(field!("code"), code);
+    fields.optional(field!("term_signal"), signal);
+    fatal_signal(fields, status.map(|_| signal.is_some()), usage, context);
+    let life = context.life.filter(|_| status.is_some());
+    fields.optional(field!("duration_ns"), life.and_then(|life| life.duration_ns()));
+    let args = context.life.and_then(|life| life.program.args.as_deref());
+    fields.args(field!("args"), args);
+}
+
+/// Writes where the signal came from that killed a process. `is_killed` is whether a signal did;
+/// `None` if the process goes on, or if that is unknown.
+fn fatal_signal(
+    fields: &mut impl FieldWriter,
+    is_killed: Option<bool>,
+    usage: Option<&Usage>,
+    context: RenderContext<'_>,
+) {
+    let signal = usage.map(|usage| usage.fatal_signal).filter(|_| is_killed == Some(true));
+    let is_oom_kill =
+        if is_killed == Some(false) { Some(false) } else { signal.and_then(|of| of.is_oom_kill()) };
+    let (origin, code, sender) = match signal.map(|signal| signal.origin) {
+        Some(SignalOrigin::Process { code, sender }) => (Some("process"), Some(code), Some(sender)),
+        Some(SignalOrigin::Kernel { code }) => (Some("kernel"), Some(code), None),
+        Some(SignalOrigin::Unknown) | None => (None, None, None),
+    };
+    let sender_id = context.life.and_then(|life| life.signal?.sender_id);
+    fields.flag(field!("oom_killed"), is_oom_kill);
+    fields.name(field!("signal_origin"), origin);
+    fields.optional(field!("signal_code"), code);
+    fields.optional(field!("signal_sender_process_id"), sender.and(sender_id).map(|id| id.0));
+    fields.optional(field!("signal_sender_pid"), sender.map(|sender| sender.pid));
+    fields.text(field!("signal_sender_comm"), sender.as_ref().map(|sender| sender.comm.as_bytes()));
+    fields.optional(field!("signal_sender_uid"), sender.map(|sender| sender.uid));
 }
 
 /// Writes the fields of a loss.
@@ -289,8 +374,8 @@ mod tests {
     #[test]
     fn each_field_is_found_by_its_name() {
         for (index, name) in HEADER.split(',').enumerate() {
-            assert_eq!(named(name).index, index, "{name}");
+            assert_eq!(index_of(name), index, "{name}");
         }
-        assert_eq!(field!("process_cpu_us").name, "process_cpu_us");
+        assert_eq!(field!("process_cpu_us").key, ",\"process_cpu_us\":");
     }
 }

@@ -1,85 +1,81 @@
 //! JSON, one object per line. `docs/json.md` documents the fields; they are only ever added.
 
 use pmon_analysis::TimelineItem;
-use pmon_core::capture::{Blind, Details, Loss, Unobserved};
+use pmon_core::capture::{Blind, Loss, Unobserved, argv};
 
-use super::escape::push_json;
-use super::fields::{self, FieldWriter, OutputField};
-use super::timestamps::TimestampWriter;
+use super::escape::{is_plain_ascii, push_json};
+use super::fields::{self, EventFields, FieldWriter, OutputField};
 use super::{Render, RenderContext};
 
 /// Writes events as JSON, one object per line.
 pub(crate) struct JsonRenderer {
-    timestamps: TimestampWriter,
+    fields: EventFields,
 }
 
 impl JsonRenderer {
     /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
-        Self { timestamps: TimestampWriter::utc() }
+        Self { fields: EventFields::new() }
     }
 }
 
 impl Render for JsonRenderer {
     fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
-        fields::event(&mut line, &mut self.timestamps, item, context);
+        fields::event(&mut line, &mut self.fields, item, context);
         line.end();
     }
 
-    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
         fields::loss(&mut line, loss);
         line.end();
-        true
     }
 
-    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
         fields::blind(&mut line, blind);
         line.end();
-        true
     }
 
-    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+    fn unobserved(&mut self, span: &Unobserved, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
         fields::unobserved(&mut line, span);
         line.end();
-        true
     }
 
     fn needs_details(&self) -> bool {
         true
     }
 
-    fn shows_process_ends(&self) -> bool {
+    fn needs_processes(&self) -> bool {
         true
     }
 }
 
-/// A line while it is built.
+/// A line while it is built. Each key has a comma before it; in the end, the brace replaces the
+/// first one.
 struct JsonObject<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
+    start: usize,
 }
 
 impl<'a> JsonObject<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, first: true }
+        let start = out.len();
+        Self { out, start }
     }
 
     fn end(self) {
+        self.out[self.start] = b'{';
         self.out.extend_from_slice(b"}\n");
     }
 }
 
 impl FieldWriter for JsonObject<'_> {
+    #[inline]
     fn bare(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>) {
-        self.out.extend_from_slice(if self.first { b"\"" } else { b",\"" });
-        self.first = false;
-        self.out.extend_from_slice(field.name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        self.out.extend_from_slice(field.key.as_bytes());
         match write {
             Some(write) => write(self.out),
             None => self.out.extend_from_slice(b"null"),
@@ -98,30 +94,29 @@ impl FieldWriter for JsonObject<'_> {
     }
 
     fn text(&mut self, field: OutputField, text: Option<&[u8]>) {
-        self.bare(field, text.map(|text| |out: &mut Vec<u8>| push_string(out, text)));
+        self.bare(field, text.map(|text| |out: &mut Vec<u8>| push_json_string(out, text)));
     }
 
-    fn args(&mut self, field: OutputField, details: Option<&Details>) {
-        let write = |details: &Details, out: &mut Vec<u8>| {
+    fn args(&mut self, field: OutputField, args: Option<&[u8]>) {
+        let write = |args: &[u8], out: &mut Vec<u8>| {
             out.push(b'[');
-            for (n, arg) in details.argv().enumerate() {
+            for (n, arg) in argv(args).enumerate() {
                 if n > 0 {
                     out.push(b',');
                 }
-                push_string(out, arg);
+                push_json_string(out, arg);
             }
             out.push(b']');
         };
-        let details = details.filter(|details| details.args.is_some());
-        self.bare(field, details.map(|details| move |out: &mut Vec<u8>| write(details, out)));
+        self.bare(field, args.map(|args| move |out: &mut Vec<u8>| write(args, out)));
     }
 }
 
 /// Appends a string. Bytes that are not UTF-8 become U+FFFD, and characters that could control the
 /// terminal are escaped.
-fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    if is_plain_ascii(bytes, [b'"', b'\\']) {
         out.extend_from_slice(bytes);
     } else {
         push_json(out, &String::from_utf8_lossy(bytes));
@@ -137,12 +132,12 @@ mod tests {
     fn a_parser_returns_the_original_strings() {
         for text in ["plain", "a\"b\\c", "\u{1b}[2J\n\t\u{7f}\u{9b}\u{202e}", "größe 𝄞", ""] {
             let mut out = Vec::new();
-            push_string(&mut out, text.as_bytes());
+            push_json_string(&mut out, text.as_bytes());
             assert!(!out.iter().any(|byte| byte.is_ascii_control()));
             assert_eq!(serde_json::from_slice::<String>(&out).ok().as_deref(), Some(text));
         }
         let mut out = Vec::new();
-        push_string(&mut out, b"a\xffb");
+        push_json_string(&mut out, b"a\xffb");
         assert_eq!(serde_json::from_slice::<String>(&out).ok().as_deref(), Some("a\u{fffd}b"));
     }
 }

@@ -1,13 +1,16 @@
 //! Formats wall-clock times. The text of the last second is reused, because many events share it.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 /// Formats times in one time zone.
-pub(super) struct TimestampWriter {
+pub(crate) struct TimestampWriter {
     zone: TimeZone,
     format: &'static str,
     second: Option<i64>,
+    /// The date that [`TimestampWriter::new_date`] returned last.
+    date: Option<Date>,
     text: String,
     /// The offset from UTC, in an hour that occurs twice because clocks are set back; otherwise
     /// empty.
@@ -17,16 +20,32 @@ pub(super) struct TimestampWriter {
 impl TimestampWriter {
     /// Creates a writer with a `strftime` format down to the second.
     pub(super) fn new(zone: TimeZone, format: &'static str) -> Self {
-        Self { zone, format, second: None, text: String::new(), offset: String::new() }
+        Self { zone, format, second: None, date: None, text: String::new(), offset: String::new() }
     }
 
     /// Creates a writer of RFC 3339 in UTC, without the `Z` at the end.
-    pub(super) fn utc() -> Self {
+    pub(crate) fn utc() -> Self {
         Self::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S")
     }
 
+    /// Returns the date of a time, and the time zone, if the date differs from that of the time
+    /// before.
+    pub(super) fn new_date(&mut self, real_ns: i64) -> Option<String> {
+        let second = real_ns.div_euclid(1_000_000_000);
+        if self.second == Some(second) {
+            return None;
+        }
+        let local = Timestamp::from_second(second).ok()?.to_zoned(self.zone.clone());
+        let date = Some(local.date());
+        if self.date == date {
+            return None;
+        }
+        self.date = date;
+        Some(local.strftime("%A %Y-%m-%d, UTC%:z").to_string())
+    }
+
     /// Appends a time with `digits` decimals of the second (at most 9).
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, real_ns: i64, digits: usize) {
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, real_ns: i64, digits: usize) {
         let second = real_ns.div_euclid(1_000_000_000);
         if self.second != Some(second) {
             self.second = Some(second);
@@ -52,13 +71,10 @@ impl TimestampWriter {
 
 /// Appends the first `digits` of the nine digits of `ns`.
 pub(super) fn push_fraction(out: &mut Vec<u8>, ns: u32, digits: usize) {
-    let mut text = [b'0'; 9];
-    let mut rest = ns;
-    for digit in text.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    out.extend_from_slice(&text[..digits]);
+    let mut buffer = itoa::Buffer::new();
+    // The leading one keeps the zeros after it.
+    let text = buffer.format(1_000_000_000 + ns);
+    out.extend_from_slice(&text.as_bytes()[1..=digits]);
 }
 
 #[cfg(test)]

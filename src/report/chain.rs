@@ -157,7 +157,10 @@ fn gap(span: &Span) -> String {
     let SpanState::Unobserved { reason, events } = span.state else { return String::new() };
     let events = events.map(|events| format!("; {} missing", counted(events, "event"))).unwrap_or_default();
     let (from, until) = (wall(span.real_ns.0), wall(span.real_ns.1));
-    format!("from {from} until {until}: {}{events}", unobserved_reason(reason))
+    let length =
+        span.real_ns.0.zip(span.real_ns.1).and_then(|(from, until)| u64::try_from(until - from).ok());
+    let length = length.map(|ns| format!(" ({})", brief(ns))).unwrap_or_default();
+    format!("from {from} until {until}{length}: {}{events}", unobserved_reason(reason))
 }
 
 fn finding(finding: &Finding) -> String {
@@ -186,12 +189,19 @@ fn finding(finding: &Finding) -> String {
             };
             format!("{} has no end: its recorder was killed, or it is truncated; {events}", name(file))
         }
-        Finding::Absent { after, before, events } => {
-            format!("{} missing between {} and {}", counted(*events, "event"), name(after), name(before))
+        Finding::Absent { after, before, events, is_damaged } => {
+            let (events, after, before) = (counted(*events, "event"), name(after), name(before));
+            match is_damaged {
+                true => format!("{events} missing in the damaged {after}, or between it and {before}"),
+                false => format!("{events} missing between {after} and {before}"),
+            }
         }
-        Finding::Overlap { after, before } => {
-            let (after, before) = (name(after), name(before));
-            format!("{before} begins before {after} ends: two recorders ran; read their captures separately")
+        Finding::Overlap { after, before, is_repeated } => {
+            let why = match is_repeated {
+                true => "both hold the same part of one recording; read them separately",
+                false => "two recorders ran; read their captures separately",
+            };
+            format!("{} begins before {} ends: {why}", name(before), name(after))
         }
         Finding::Unreadable { name: file, why } => format!("{} cannot be read: {}", name(file), name(why)),
     }
@@ -227,11 +237,11 @@ fn finding_json(found: &Finding) -> Value {
         Finding::Unclean { name, unwritten } => {
             json!({ "kind": "unclean", "name": name, "events": unwritten })
         }
-        Finding::Absent { after, before, events } => {
+        Finding::Absent { after, before, events, .. } => {
             json!({ "kind": "absent", "after": after, "before": before, "events": events })
         }
-        Finding::Overlap { after, before } => {
-            json!({ "kind": "overlap", "after": after, "before": before })
+        Finding::Overlap { after, before, is_repeated } => {
+            json!({ "kind": "overlap", "after": after, "before": before, "same_recording": is_repeated })
         }
         Finding::Unreadable { name, why } => json!({ "kind": "unreadable", "name": name, "why": why }),
     };

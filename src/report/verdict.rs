@@ -175,7 +175,12 @@ impl Completeness {
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
         }
         if report.absent > 0 {
-            all.push(format!("{} missing between segments", counted(report.absent, "event")));
+            let is_damaged = |found: &Finding| matches!(found, Finding::Absent { is_damaged: true, .. });
+            let place = match self.chain.findings.iter().any(is_damaged) {
+                true => "in damaged segments or between segments",
+                false => "between segments",
+            };
+            all.push(format!("{} missing {place}", counted(report.absent, "event")));
         }
         for (position, cpu) in report.silent_cpus() {
             all.push(format!(
@@ -214,8 +219,11 @@ impl Completeness {
         if unreadable > 0 {
             all.push(format!("{} unreadable", counted(unreadable, "capture")));
         }
-        if found(|finding| matches!(finding, Finding::Overlap { .. })) > 0 {
+        if found(|finding| matches!(finding, Finding::Overlap { is_repeated: false, .. })) > 0 {
             all.push("captures of two recorders overlap".into());
+        }
+        if found(|finding| matches!(finding, Finding::Overlap { is_repeated: true, .. })) > 0 {
+            all.push("captures hold the same part of one recording".into());
         }
         if all.is_empty() {
             all.push(counted(report.problem_count, "contradiction"));

@@ -2,12 +2,16 @@
 
 mod moment;
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pmon_analysis::WallClock;
 use pmon_core::MonoNs;
 
 pub(crate) use moment::{Extent, Moment, resolve};
+
+use crate::terminal::push_number;
 
 /// Parses a duration such as `500ms`, `10s`, `1.5h` or `1h30m`, and returns it in ns.
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
@@ -41,7 +45,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
         total = total.checked_add(ns).ok_or_else(too_long)?;
         rest = tail;
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    match text {
+        "" => Err("expected a number and a unit (us, ms, s, m, h, d), for example `10s`".into()),
+        _ => Ok(total),
+    }
 }
 
 /// Returns `whole.fraction` times `unit_ns`; `None` on overflow. Both parts are digits, at most
@@ -55,14 +62,30 @@ fn times(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
 
 /// Formats a duration with three digits or so: `850us`, `12.3ms`, `4.25s`, `5m 03s`, `2h 05m`.
 pub(crate) fn brief(ns: u64) -> String {
+    let mut text = String::new();
+    push_brief(&mut text, ns);
+    text
+}
+
+/// Appends the text that [`brief`] returns.
+pub(crate) fn push_brief(out: &mut String, ns: u64) {
     let (us, ms, s) = (ns / 1_000, ns / 1_000_000, ns / 1_000_000_000);
-    match s {
-        0 if us < 1_000 => format!("{us}us"),
-        0 => format!("{ms}.{}ms", us / 100 % 10),
-        1..60 => format!("{s}.{:02}s", ms / 10 % 100),
-        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
-        _ => format!("{}h {:02}m", s / 3600, s / 60 % 60),
-    }
+    let _ = match s {
+        // Most processes are that short. These two cases avoid the cost of the formatting macros.
+        0 if us < 1_000 => {
+            push_number(out, us);
+            out.write_str("us")
+        }
+        0 => {
+            push_number(out, ms);
+            out.push('.');
+            push_number(out, us / 100 % 10);
+            out.write_str("ms")
+        }
+        1..60 => write!(out, "{s}.{:02}s", ms / 10 % 100),
+        60..3600 => write!(out, "{}m {:02}s", s / 60, s % 60),
+        _ => write!(out, "{}h {:02}m", s / 3600, s / 60 % 60),
+    };
 }
 
 /// Parses a duration that must not be zero.
@@ -101,7 +124,8 @@ mod tests {
         assert_eq!(parse_duration("1.5m"), Ok(90_000_000_000));
         assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
         let error = |text| parse_duration(text).expect_err(text);
-        for wrong in ["", "5", "s", ".5s", "1x", "1.s", "1..5s", "1.5.5s", "1.0000000001s", "-1s", "1 s"] {
+        assert!(error("").starts_with("expected a number and a unit"));
+        for wrong in ["5", "s", ".5s", "1x", "1.s", "1..5s", "1.5.5s", "1.0000000001s", "-1s", "1 s"] {
             assert!(error(wrong).contains("is no duration"), "{wrong}");
         }
         for long in ["300000d", "99999999999999999999s", "213503d24h"] {

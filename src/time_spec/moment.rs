@@ -50,6 +50,9 @@ impl Moment {
         if let Some(rest) = text.strip_prefix('-') {
             return parse_duration(rest).map(Self::BeforeEnd);
         }
+        if let Some(moment) = Self::parse_relative(text, &Zoned::now()) {
+            return Ok(moment);
+        }
         if let Ok(at) = text.parse::<Timestamp>() {
             return Ok(Self::At(at));
         }
@@ -67,7 +70,27 @@ impl Moment {
         if let (Ok(time), false) = (text.parse::<Time>(), zoned) {
             return Ok(Self::OfDay(time));
         }
-        Err("expected `+2s`, `-30s`, `03:04:05`, `2026-01-02 03:04:05` or `2026-01-02T03:04:05+01:00`".into())
+        Err("expected `+2s`, `-30s`, `03:04:05`, `2026-01-02 03:04:05`, `2026-01-02T03:04:05+01:00`, `now`, \
+             `yesterday` or `10 min ago`"
+            .into())
+    }
+
+    /// Parses a time in words.
+    fn parse_relative(text: &str, now: &Zoned) -> Option<Self> {
+        let midnight = |days_ago: i64| {
+            let date = now.date().checked_sub(Span::new().try_days(days_ago).ok()?).ok()?;
+            Some(Self::Local(date.to_datetime(Time::midnight())))
+        };
+        match text {
+            "now" => Some(Self::At(now.timestamp())),
+            "today" => midnight(0),
+            "yesterday" => midnight(1),
+            _ if text.ends_with("ago") => {
+                let at = now.checked_add(text.parse::<Span>().ok()?).ok()?;
+                Some(Self::At(at.timestamp()))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the meaning depends on the end of the capture.
@@ -87,17 +110,32 @@ pub(crate) fn resolve(
     let mut resolver = Resolver { extent, zone, notes: Vec::new() };
     let since = moments[0].map(|moment| resolver.bound(names, 0, moment, None)).transpose()?;
     let until = moments[1].map(|moment| resolver.bound(names, 1, moment, since)).transpose()?;
-    let is_reversed = match (since, until) {
-        (Some(TimeBound::Mono(since)), Some(TimeBound::Mono(until))) => since > until,
-        (Some(TimeBound::Wall(since)), Some(TimeBound::Wall(until))) => since > until,
-        _ => false,
-    };
-    if is_reversed {
+    if since.zip(until).is_some_and(|(since, until)| is_after(since, until, extent)) {
         let [since, until] = names;
         let notes = resolver.notes.iter().map(|note| format!("; {note}")).collect::<String>();
         return Err(format!("{since} is after {until}, so that no event can match{notes}"));
     }
     Ok(Resolved { bounds: [since, until], notes: resolver.notes })
+}
+
+/// Whether one bound is later than another one. If they are of different clocks, it is so both with
+/// the clocks as they were at the start and as they were at the end of the capture.
+fn is_after(one: TimeBound, other: TimeBound, extent: &Extent) -> bool {
+    match (one, other) {
+        (TimeBound::Mono(one), TimeBound::Mono(other)) => one > other,
+        (TimeBound::Wall(one), TimeBound::Wall(other)) => one > other,
+        _ => {
+            let clocks: Vec<_> = extent.start.into_iter().chain(extent.end).collect();
+            let is_after = |&(mono, real_ns): &(MonoNs, i64)| {
+                let wall = |bound| match bound {
+                    TimeBound::Wall(at) => i128::from(at),
+                    TimeBound::Mono(at) => i128::from(real_ns) + i128::from(at.0) - i128::from(mono.0),
+                };
+                wall(one) > wall(other)
+            };
+            !clocks.is_empty() && clocks.iter().all(is_after)
+        }
+    }
 }
 
 struct Resolver<'a> {

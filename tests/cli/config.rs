@@ -28,7 +28,7 @@ fn errors_in_a_file_have_a_place_and_a_code() {
     let err = check("\nmax-us = \"1G\"\n", 2);
     assert!(err.contains("pmon.toml:2: there is no option `max-us`; a similar one is `max-use`"), "{err}");
     assert!(check("latency = \"5s\"", 2).contains("pmon.toml:1: latency: must be from 1ms to 1s"));
-    assert!(check("only = [\"ack\"]", 2).contains("--only cannot select kind `ack`"));
+    assert!(check("only = [\"ack\"]", 2).contains(":1: only: `ack` cannot be selected; use fork"));
     assert!(check("tree = true", 2).contains("--tree needs a process id"));
     assert!(check("a\x1b[2J = 1", 2).contains("pmon.toml:1: "));
     assert!(!check("\"\\u001b[2J\" = 1", 2).contains('\x1b'));

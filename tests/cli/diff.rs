@@ -94,8 +94,8 @@ fn the_first_difference_is_shown_in_both_captures() {
         8,
         &[
             "they differ at event 6",
-            "  {a}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                exit 3",
-            "  {b}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                killed by SIGKILL",
+            "  {a}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit          20  ?         exit 3",
+            "  {b}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit          20  ?         killed by SIGKILL",
             "  content: differs",
             "equal before that: 5 events, 1 loss of 123 events",
             "all of {a}: 8 events, 1 loss of 123 events",

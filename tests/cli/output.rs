@@ -73,12 +73,15 @@ fn a_full_or_closed_output_is_an_error_of_each_verb() {
     let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let made = arg(&dir.path("made.pmon"));
     let again = arg(&dir.path("again.pmon"));
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 17] = [
         &[],
         &["--help"],
         &["--version"],
         &["record", "--help"],
         &["print", &file],
+        &["ps", &file],
+        &["tree", "--json", &file],
+        &["why", &file, "10"],
         &["info", &file],
         &["info", "--json", &file],
         &["verify", "--json", &file],
@@ -121,6 +124,7 @@ fn a_limit_on_file_sizes_is_named_if_the_file_exceeds_it() {
     for verb in ["synth -q -n 60K -o not.pmon", "replay fits.pmon --record not.pmon"] {
         let ran = limited(1, verb).expect(7);
         assert!(ran.err.contains("the limit on file sizes (ulimit -f), "), "{}", ran.err);
+        assert!(ran.err.contains("no record was kept"), "{}", ran.err);
         assert!(!dir.path("not.pmon").exists());
         let _ = fs::remove_file(dir.path("not.pmon.partial"));
     }

@@ -1,8 +1,10 @@
 //! Tests the output of `pmon print`.
 
+mod signals;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use pmon_core::Task;
 use pmon_core::capture::{
@@ -22,17 +24,18 @@ fn print(records: &[Record<'_>], args: &[&str]) -> RunOutput {
 #[test]
 fn text_shows_each_event() {
     let ran = print(&git_status_records(), &[]);
-    assert_eq!(ran.err, "");
+    assert_eq!(ran.err, "incomplete: 123 events lost on cpu 1 at 03:04:05\n");
     assert_eq!(
         ran.out,
         "\
-2026-01-02 03:04:05.000000  ack             -  -                a listener subscribed
-2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
-2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000  /usr/bin/git status 'it'\\''s'
+-- Friday 2026-01-02, UTC+00:00 --
+03:04:05.000000  ack            -  -         a listener subscribed
+03:04:05.000001  fork          20  sh        child of 10 sh
+03:04:05.000002  exec          20  /usr/bin/git status 'it'\\''s'  ← 10 sh  uid 1000
 -- 123 events lost on cpu 1 (seq 10..132): socket overrun --
-2026-01-02 03:04:05.000005  exit           20  git              first thread: exit 3
-2026-01-02 03:04:05.000006  exec           30  ?                ? (details missed: gone)
-2026-01-02 03:04:07.000000  exit           30  ?                first thread: killed by SIGSEGV (core dumped)
+03:04:05.000005  exit          20  git       first thread: exit 3
+03:04:05.000006  exec          30  ?         ? (details missed: gone)
+03:04:07.000000  exit          30  ?         first thread: killed by SIGSEGV (core)
 "
     );
 }
@@ -91,16 +94,17 @@ fn text_shows_parents_users_and_resource_usage() {
     assert_eq!(
         ran.out,
         "\
-2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
-2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000 as root  /usr/bin/git status ... (1.91 MiB in all)
-2026-01-02 03:04:05.000003  fork        20/21  git              new thread
-2026-01-02 03:04:05.012301  exit           20  git              first thread: exit 0, cpu at least 8.1ms, rss 11 MiB
-2026-01-02 03:04:05.412302  exit        20/21  git              killed by SIGKILL, ran 412.3ms, cpu 8.1ms, rss 11 MiB
+-- Friday 2026-01-02, UTC+00:00 --
+03:04:05.000001  fork          20  sh        child of 10 sh
+03:04:05.000002  exec          20  /usr/bin/git status ... (1.91 MiB in all)  ← 10 sh  uid 1000 as root
+03:04:05.000003  fork       20/21  git       new thread
+03:04:05.012301  exit          20  git       first thread: exit 0  cpu at least 8.1ms, rss 11 MiB
+03:04:05.412302  exit       20/21  git       killed by SIGKILL, ran 412.3ms  ← 10 sh  cpu 8.1ms, rss 11 MiB  /usr/bin/git status ... (1.91 MiB in all)
 "
     );
     // With threads hidden, the process ends only once.
     let ran = print(&ring_records(), &["--kind", "exit"]);
-    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
+    assert_eq!(ran.out.matches("exit  ").count(), 1, "{}", ran.out);
     assert!(ran.out.contains("killed by SIGKILL, ran 412.3ms"), "{}", ran.out);
 }
 
@@ -115,7 +119,7 @@ fn without_the_ring_the_process_ends_with_its_last_thread_in_every_format() {
         end(500_000, 4),
     ];
     let text = print(&records, &["--kind", "exit"]).out;
-    assert!(text.lines().count() == 1 && text.contains("exit 7, ran 299.9ms"), "{text}");
+    assert!(text.matches("exit  ").count() == 1 && text.contains("exit 7, ran 299.9ms"), "{text}");
     let lines = print(&records, &["--format", "json", "--kind", "exit"]).json_lines();
     let rows = csv_rows(&print(&records, &["--format", "csv", "--kind", "exit"]).out);
     let of = |at: usize| {
@@ -182,9 +186,10 @@ fn threads_are_shown_on_request() {
     assert_eq!(
         ran.out,
         "\
-2026-01-02 03:04:05.000003  fork        20/21  git              new thread
+-- Friday 2026-01-02, UTC+00:00 --
+03:04:05.000003  fork       20/21  git       new thread
 -- 123 events lost on cpu 1 (seq 10..132): socket overrun --
-2026-01-02 03:04:05.000004  exit        20/21  git              thread: exit 0
+03:04:05.000004  exit       20/21  git       thread: exit 0
 "
     );
 }
@@ -210,14 +215,14 @@ fn each_kind_has_a_line_of_text() {
     assert_eq!(
         ran.out,
         "\
-+0.000001000  uid            10  sh               uid 5, effective 0
-+0.000002000  gid            10  sh               gid 6, effective 7
-+0.000003000  sid            10  sh               leads a new session
-+0.000004000  ptrace         10  sh               traced by 99 ?
-+0.000005000  ptrace         10  sh               no longer traced
-+0.000006000  comm        10/11  sh               thread is now worker
-+0.000007000  comm           10  \\x1b[2J\\xff      is now \\x1b[2J\\xff
-+0.000008000  coredump       10  \\x1b[2J\\xff      dumps core
++0.000001000  uid           10  sh        uid 5, effective 0
++0.000002000  gid           10  sh        gid 6, effective 7
++0.000003000  sid           10  sh        leads a new session
++0.000004000  ptrace        10  sh        traced by 99 ?
++0.000005000  ptrace        10  sh        no longer traced
++0.000006000  comm       10/11  sh        thread is now worker
++0.000007000  comm          10  \\x1b[2J\\xff  is now \\x1b[2J\\xff
++0.000008000  coredump      10  \\x1b[2J\\xff  dumps core
 "
     );
 }
@@ -231,7 +236,61 @@ fn clocks_select_the_time_of_a_line() {
     assert_eq!(first_words("mono"), ["1000.000001000", "1000.000004000"]);
     assert_eq!(first_words("relative"), ["+0.000001000", "+0.000004000"]);
     assert_eq!(first_words("delta"), ["+0.000000000", "+0.000003000"]);
-    assert_eq!(first_words("wall"), ["2026-01-02 03:04:05.000001", "2026-01-02 03:04:05.000004"]);
+    let date = "-- Friday 2026-01-02, UTC+00:00 --";
+    assert_eq!(first_words("wall"), [date, "03:04:05.000001", "03:04:05.000004"]);
+}
+
+#[test]
+fn lines_can_have_colours_and_the_ancestors_of_the_process() {
+    let records = [
+        scanned(1, 0, "init"),
+        scanned(10, 1, "sh"),
+        scan_end(),
+        fork(1, 2, 10, (20, 20)),
+        exit(5, 5, (20, 20), 9),
+        end(10, 2),
+    ];
+    let ran = print(&records, &["--kind", "exit", "--clock", "relative", "--ancestors"]);
+    let line = "+0.000005000  exit          20  sh        killed by SIGKILL, ran 4us  ← 10 sh";
+    assert_eq!(ran.out, format!("{line}  [init(1) sh(10)]\n"));
+    let painted = line.replace("exit  ", "\x1b[31mexit\x1b[0m  ");
+    let painted = painted.replace("killed by SIGKILL", "\x1b[1;31mkilled by SIGKILL\x1b[0m");
+    let options = ["--kind", "exit", "--clock", "relative", "--color"];
+    for (when, expected) in [("always", painted.as_str()), ("never", line), ("auto", line)] {
+        assert_eq!(print(&records, &[&options[..], &[when]].concat()).out, format!("{expected}\n"), "{when}");
+    }
+}
+
+#[test]
+fn lines_are_cut_at_the_width_of_a_terminal() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 4));
+    let lines = |columns: u32, wrap: &str| {
+        let pmon = env!("CARGO_BIN_EXE_pmon");
+        let print = format!("stty cols {columns}; '{pmon}' print --color never {wrap} '{file}' 2>/dev/null");
+        let output = Command::new("script").args(["-qec", &print, "/dev/null"]).stdin(Stdio::null()).output();
+        let output = output.expect("script(1) runs").stdout;
+        String::from_utf8(output).unwrap().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    let whole = lines(60, "--wrap");
+    let longest = |lines: &[String]| lines.iter().map(|line| line.chars().count()).max();
+    assert!(longest(&whole) > Some(80), "{whole:?}");
+    for columns in [60, 80] {
+        let cut = lines(columns, "");
+        assert_eq!(longest(&cut), Some(columns as usize), "{cut:?}");
+        assert!(cut.iter().zip(&whole).all(|(cut, whole)| whole.starts_with(cut)), "{cut:?}");
+    }
+}
+
+#[test]
+fn the_recorders_names_of_its_threads_are_shown_on_request() {
+    let name = |tid| {
+        let body = EventBody::Comm { task: Task::new(tid, RECORDER), comm: comm(b"pmon-drain") };
+        event(1, 0, tid, body)
+    };
+    let records = [name(RECORDER + 1), name(RECORDER), end(10, 2)];
+    let shown = |args: &[&str]| print(&records, args).out.matches("now pmon-drain").count();
+    assert_eq!([shown(&[]), shown(&["--threads"]), shown(&["--own"])], [1, 2, 2]);
 }
 
 #[test]
@@ -252,7 +311,7 @@ fn classic_equals_the_output_of_the_c_example() {
         end(10, 10),
     ];
     let ran = print(&records, &["--format", "classic"]);
-    assert_eq!(ran.err, "pmon: 2 events lost; the classic format has no line for that\n");
+    assert_eq!(ran.err, "incomplete: 2 events lost on cpu 0 at 03:04:05\n");
     assert_eq!(
         ran.out,
         "\
@@ -278,13 +337,27 @@ fn json_has_the_documented_fields() {
         let (mono_ns, time) = at(us);
         json!({"kind": kind, "cpu": 0, "seq": seq, "mono_ns": mono_ns, "time": time, "pid": pid, "tid": tid})
     };
+    // The process, its parent, and the rest of what is known of it.
+    let ids = |lines: &[Value], at: usize| {
+        ["process_id", "parent_process_id"].map(|name| lines[at][name].as_u64().unwrap_or_default())
+    };
+    let of_process = |[id, parent]: [u64; 2]| {
+        let parent = if parent == 0 { Value::Null } else { parent.into() };
+        json!({
+            "process_id": id, "parent_process_id": parent, "unit": null, "container_id": null, "pod_uid": null,
+        })
+    };
     let with = |mut base: Value, more: Value| {
         base.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
         base
     };
     let nobody = json!({"pid": null, "tid": null, "ack": 8, "err": 0});
     assert_eq!(lines[0], with(common("ack", 0, 1, 0, 0), nobody));
-    assert_eq!(lines[1], with(common("fork", 1, 2, 10, 10), json!({"child_pid": 20, "child_tid": 20})));
+    let [sh, init] = ids(&lines, 1);
+    let [git, parent] = ids(&lines, 2);
+    assert!(sh != git && parent == sh, "{sh} {git} {parent}");
+    let fork = json!({"child_pid": 20, "child_tid": 20, "child_process_id": git, "comm": "sh", "exe": null});
+    assert_eq!(lines[1], with(with(common("fork", 1, 2, 10, 10), fork), of_process([sh, init])));
     let nothing = json!({
         "comm": null, "exe": null, "filename": null, "cwd": null, "cgroup": null, "args": null, "ppid": null, "uid": null,
         "euid": null, "gid": null, "egid": null, "start_ticks": null, "parent_start_ticks": null, "args_len": null,
@@ -295,7 +368,7 @@ fn json_has_the_documented_fields() {
         "euid": 1000, "gid": 100, "egid": 100, "args_len": 25,
     });
     let known = with(nothing.clone(), known);
-    assert_eq!(lines[2], with(common("exec", 2, 3, 20, 20), known));
+    assert_eq!(lines[2], with(with(common("exec", 2, 3, 20, 20), known), of_process([git, sh])));
     assert_eq!(lines[3]["child_tid"], 21);
     assert_eq!(
         lines[4],
@@ -310,14 +383,20 @@ fn json_has_the_documented_fields() {
             "start_ticks": null, "cpu_us": null, "user_us": null, "system_us": null, "max_rss_kib": null,
             "minor_faults": null, "major_faults": null, "read_bytes": null, "write_bytes": null, "other_threads": null,
             "usage_at_least": null, "process_ended": null, "process_exit_code": null, "process_status": null,
-            "process_cpu_us": null,
+            "process_cpu_us": null, "code": code >> 8, "term_signal": null, "duration_ns": null, "comm": "git",
+            "exe": "/usr/bin/git", "args": ["/usr/bin/git", "status", "it's"],
+            "oom_killed": null, "signal_origin": null, "signal_code": null, "signal_sender_process_id": null,
+            "signal_sender_pid": null, "signal_sender_comm": null, "signal_sender_uid": null,
         })
     };
-    assert_eq!(lines[5], with(common("exit", 4, 5, 20, 21), how(0, -1, "exit 0")));
-    assert_eq!(lines[6], with(common("exit", 5, 6, 20, 20), how(768, 17, "exit 3")));
+    let exit = |base: Value, how: Value| with(with(base, how), of_process([git, sh]));
+    assert_eq!(lines[5], exit(common("exit", 4, 5, 20, 21), how(0, -1, "exit 0")));
+    assert_eq!(lines[6], exit(common("exit", 5, 6, 20, 20), how(768, 17, "exit 3")));
     let unknown = with(nothing, json!({"missed": "gone"}));
-    assert_eq!(lines[7], with(common("exec", 6, 7, 30, 30), unknown));
+    let ids = of_process([lines[7]["process_id"].as_u64().unwrap(), 0]);
+    assert_eq!(lines[7], with(with(common("exec", 6, 7, 30, 30), unknown), ids));
     assert_eq!(lines[8]["status"], "killed by SIGSEGV (core dumped)");
+    assert_eq!((&lines[8]["code"], &lines[8]["term_signal"]), (&json!(null), &json!(11)));
     assert_eq!(lines.len(), 9);
 }
 
@@ -392,7 +471,9 @@ fn csv_columns_keep_their_order() {
          after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns,filename,cwd,cgroup,gid,start_ticks,parent_start_ticks,\
          args_len,login_uid,session,group,cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,\
          minor_faults,major_faults,read_bytes,write_bytes,other_threads,usage_at_least,process_ended,\
-         process_exit_code,process_status,process_cpu_us\n"
+         process_exit_code,process_status,process_cpu_us,process_id,parent_process_id,child_process_id,unit,container_id,\
+         pod_uid,code,term_signal,duration_ns,oom_killed,signal_origin,signal_code,signal_sender_process_id,\
+         signal_sender_pid,signal_sender_comm,signal_sender_uid\n"
     );
 }
 
@@ -476,8 +557,8 @@ fn blind_times_are_shown_where_they_happened() {
     let records = [exec(1, 1, 20), blind(1, 2_000_001), exec(2_000_001, 2, 21), end(3_000_000, 2)];
     let line = |args: &[&str]| print(&records, args).out.lines().nth(1).map(str::to_owned);
     assert_eq!(
-        line(&[]).as_deref(),
-        Some("2026-01-02 03:04:05.000001  -- blind for 2.00s: the kernel emitted no events --")
+        line(&["--clock", "relative"]).as_deref(),
+        Some("+0.000001000  -- blind for 2.00s: the kernel emitted no events --")
     );
     let json = line(&["--format", "json"]).expect("a line");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -489,9 +570,9 @@ fn blind_times_are_shown_where_they_happened() {
     let classic = print(&records, &["--format", "classic"]);
     assert_eq!(
         (classic.out.lines().count(), classic.err.as_str()),
-        (2, "pmon: no events emitted for 2.00s; the classic format has no line for that\n")
+        (2, "incomplete: no events received 03:04:05-03:04:07\n")
     );
     // Only time filters hide blind times.
-    assert_eq!(print(&records, &["--kind", "exit"]).out.lines().count(), 1);
-    assert_eq!(print(&records, &["--until", "+0.0000001s"]).out.lines().count(), 0);
+    assert_eq!(print(&records, &["--kind", "exit"]).out.matches("blind").count(), 1);
+    assert_eq!(print(&records, &["--until", "+0.0000001s"]).out, "");
 }

@@ -80,7 +80,7 @@ impl Drop for StoreRecorder {
 }
 
 /// Returns whether recorders of a store run here; skips the test otherwise.
-fn can_record_to_a_store() -> bool {
+pub(crate) fn can_record_to_a_store() -> bool {
     can_record()
 }
 
@@ -189,6 +189,23 @@ fn a_second_recorder_is_refused_and_does_not_disturb_the_first() {
 }
 
 #[test]
+fn a_recorder_waits_a_moment_for_the_lock_of_one_that_is_ending() {
+    if !can_record_to_a_store() {
+        return;
+    }
+    let dir = Dir::new();
+    let store = arg(&dir.path(""));
+    let lock = fs::File::create(dir.path(".lock")).expect("a lock");
+    lock.lock().expect("the lock");
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        drop(lock);
+    });
+    pmon(&["record", "--store", &store, "-q", "--for", "10ms"]).expect(0);
+    ending.join().expect("no panic");
+}
+
+#[test]
 fn sighup_and_reload_apply_limits_and_name_what_needs_a_restart() {
     if !can_record_to_a_store() || is_ignored(Signal::HUP) {
         return;
@@ -275,6 +292,17 @@ fn without_a_recorder_clients_state_what_is_missing() {
     pmon(&["snapshot", "--before", "soon"]).expect(2);
 }
 
+/// Fails the test unless a store is complete and has all events of programs that have ended.
+#[track_caller]
+fn check_complete(store: &str, pids: &[u64]) {
+    for &pid in pids {
+        let out = pmon(&["print", store, "--pid", &pid.to_string(), "--format", "json"]).expect(0);
+        assert_eq!(kinds_of(&out.json_lines(), pid), ["fork", "exec", "exit"]);
+    }
+    let verdict = pmon(&["verify", store]).expect(0);
+    assert!(verdict.out.contains("complete"), "{verdict:?}");
+}
+
 #[test]
 fn an_upgrade_continues_in_the_same_process() {
     if !can_record_to_a_store() {
@@ -292,13 +320,7 @@ fn an_upgrade_continues_in_the_same_process() {
     assert!(after["started_ns"].as_u64() > before["started_ns"].as_u64(), "{after:#}");
     let later = run_true();
     assert_eq!(recorder.end(Signal::INT).0, Some(0));
-    let print = |pid: u64| {
-        let out = pmon(&["print", &store, "--pid", &pid.to_string(), "--format", "json"]).expect(0);
-        kinds_of(&out.json_lines(), pid)
-    };
-    assert_eq!([print(pid), print(later)], [["fork", "exec", "exit"], ["fork", "exec", "exit"]]);
-    let verdict = pmon(&["verify", &store]).expect(0);
-    assert!(verdict.out.contains("complete"), "{verdict:?}");
+    check_complete(&store, &[pid, later]);
 }
 
 #[test]
@@ -321,10 +343,99 @@ fn a_program_that_cannot_be_replaced_goes_on() {
     recorder.wait_for("this program goes on");
     let pid = run_true();
     assert_eq!(recorder.end(Signal::INT).0, Some(0));
-    let out = pmon(&["print", &store, "--pid", &pid.to_string(), "--format", "json"]).expect(0);
-    assert_eq!(kinds_of(&out.json_lines(), pid), ["fork", "exec", "exit"]);
-    let verdict = pmon(&["verify", &store]).expect(0);
-    assert!(verdict.out.contains("complete"), "{verdict:?}");
+    check_complete(&store, &[pid]);
+}
+
+/// Replaces a program by a script.
+fn replace_by_script(program: &std::path::Path, script: &str) {
+    let new = program.with_extension("new");
+    fs::write(&new, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("an executable file");
+    fs::rename(&new, program).expect("the program's file");
+}
+
+#[test]
+fn an_upgrade_to_a_program_that_does_not_start_is_refused() {
+    if !can_record_to_a_store() {
+        return;
+    }
+    let dir = Dir::new();
+    let (store, program) = (arg(&dir.path("store")), dir.path("pmon"));
+    let real = env!("CARGO_BIN_EXE_pmon");
+    copy_program(real, &program);
+    let config = dir.file("pmon.toml", b"quiet = false\n");
+    let mut command = Command::new(&program);
+    command.args(["record", "--store", &store, "--config", &config]);
+    let recorder = StoreRecorder::start_command(command, &store);
+    let mut pids = Vec::new();
+    for (script, reason) in [
+        ("exit 1", "is no pmon that runs here: `--version` ended with exit status: 1"),
+        ("echo other 1.0", "is no pmon that runs here"),
+        ("echo no such library >&2; exit 127", "exit status: 127: no such library"),
+        (
+            "case $1 in --version) echo pmon 0;; record) echo bad option >&2; exit 2;; esac",
+            "refuses the command line: bad option",
+        ),
+        (
+            "case $1 in config) echo bad key >&2; exit 2;; esac; echo pmon 0",
+            "refuses the configuration: bad key",
+        ),
+    ] {
+        replace_by_script(&program, script);
+        let ran = pmon(&["control", "upgrade", "--store", &store]).expect(1);
+        assert!(ran.err.contains("and this one goes on") && ran.err.contains(reason), "{script}: {ran:?}");
+        pids.push(run_true());
+    }
+    assert_eq!(recorder.end(Signal::INT).0, Some(0));
+    check_complete(&store, &pids);
+}
+
+#[test]
+fn an_upgrade_to_a_program_that_ends_is_reported_and_the_store_ends_where_the_recorder_did() {
+    if !can_record_to_a_store() {
+        return;
+    }
+    let dir = Dir::new();
+    let (store, program, beside) = (arg(&dir.path("store")), dir.path("pmon"), arg(&dir.path("beside.pmon")));
+    let real = env!("CARGO_BIN_EXE_pmon");
+    copy_program(real, &program);
+    let mut command = Command::new(&program);
+    command.args(["record", "--store", &store]);
+    let mut recorder = StoreRecorder::start_command(command, &store);
+    let script = format!("case \"$*\" in *--version|*--help) exec {real} \"$@\";; esac; exit 3");
+    replace_by_script(&program, &script);
+    // Another recorder sees the forks of a storm that continues after the first one has ended.
+    let storm = "import os, time\nend = time.time() + 3\nwhile time.time() < end:\n    \
+                 pid = os.fork()\n    if pid == 0: os._exit(0)\n    os.waitpid(pid, 0)";
+    let other = start(self::command(&["record", "-q", "-o", &beside, "--", "python3", "-c", storm]));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let ran = pmon(&["control", "upgrade", "--store", &store]).expect(1);
+    assert!(
+        ran.err.contains("the new program has replaced the recorder") && ran.err.contains("and ended"),
+        "{ran:?}"
+    );
+    assert_eq!(recorder.child.wait().expect("it has ended").code(), Some(3));
+    assert_eq!(other.wait_with_output().expect("pmon").status.code(), Some(0));
+
+    let verified = pmon(&["verify", &store, "--json"]).expect(0).json();
+    let forks = |source: &str| -> std::collections::BTreeMap<(u64, u64), u64> {
+        let lines = pmon(&["print", source, "--kind", "fork", "--format", "json"]).expect(0).json_lines();
+        let number = |line: &Value, key: &str| line[key].as_u64();
+        let forks = lines.iter().filter_map(|line| {
+            Some(((number(line, "cpu")?, number(line, "seq")?), number(line, "mono_ns")?))
+        });
+        forks.collect()
+    };
+    let (stored, all) = (forks(&store), forks(&beside));
+    let (first, last) = (*stored.values().min().expect("forks"), *all.values().max().expect("forks"));
+    let until = verified["spans"][0]["until_mono_ns"].as_u64().unwrap_or_else(|| panic!("{verified:#}"));
+    assert!(last > until, "the storm ended before the recorder: nothing is tested");
+    // An event whose time precedes the end can be emitted after it, by the time of a preemption.
+    let missing: Vec<_> = all
+        .iter()
+        .filter(|(number, time)| (first..until - 500_000).contains(*time) && !stored.contains_key(*number))
+        .collect();
+    assert!(missing.is_empty(), "the store is complete until {until}, without {missing:?}");
 }
 
 #[test]
@@ -418,39 +529,45 @@ fn a_trigger_writes_a_clip_and_a_reload_replaces_it() {
 }
 
 #[test]
-fn vacuum_removes_the_oldest_segments_or_shows_them() {
-    pmon(&["vacuum", "/nowhere", "--max-use", "1G"]).expect(6);
-    pmon(&["vacuum", "/tmp"]).expect(2);
+fn firings_within_a_clip_are_counted_and_printed_as_one() {
     if !can_record_to_a_store() {
         return;
     }
     let dir = Dir::new();
     let store = arg(&dir.path("store"));
-    for _ in 0..3 {
-        pmon(&["record", "--store", &store, "-q", "--for", "50ms"]).expect(0);
-    }
-    dir.file("store/notes.txt", b"precious");
-    let vacuum = |more: &[&str], code| pmon(&[&["vacuum", &store][..], more].concat()).expect(code);
-    let segments = || {
-        let names =
-            fs::read_dir(&store).expect("the store").map(|entry| entry.expect("an entry").file_name());
-        names.filter(|name| name.to_string_lossy().ends_with(".pmon")).count()
+    let text =
+        "[[trigger]]\nname = 'often'\nexit_code = 113\nbefore = '1s'\nafter = '400ms'\nlimit = '2/h'\n";
+    let config = dir.file("pmon.toml", text.as_bytes());
+    let mut recorder = StoreRecorder::start(&store, &["--config", &config]);
+    let run = || assert_eq!(Command::new("sh").args(["-c", "exit 113"]).status().unwrap().code(), Some(113));
+    (0..300).for_each(|_| run());
+    let mut messages = Vec::new();
+    let clip = loop {
+        let message = recorder.messages.next().expect("a message").expect("UTF-8");
+        if message.contains("clip ") {
+            break message;
+        }
+        messages.push(message);
     };
-    let planned = vacuum(&["--max-use", "1", "--dry-run"], 7);
-    assert!(
-        planned.out.contains("would remove 3 segments") && planned.out.contains("--max-use"),
-        "{planned:?}"
-    );
-    assert_eq!(segments(), 3);
-    assert!(vacuum(&["--max-use", "1G", "--max-age", "1d"], 0).out.contains("removed 0 segments"));
-    let report = vacuum(&["--max-use", "1", "--json"], 7).json();
-    assert_eq!(
-        (&report["kept_segments"], &report["within_limits"]),
-        (&json!(0), &json!(false)),
-        "{report:#}"
-    );
-    assert_eq!(
-        (segments(), fs::read(dir.path("store/notes.txt")).expect("the file")),
-        (0, b"precious".to_vec())
-    );
+    assert!(clip.ends_with("; 299 more firings of trigger often"), "{clip}");
+    assert!(matches!(&messages[..], [fired] if fired.contains("trigger often fired")), "{messages:?}");
+    let counts = |recorder: &StoreRecorder| trigger_counts(&recorder.control("status"));
+    assert_eq!(counts(&recorder), [1, 299, 0, 0]);
+    run();
+    wait_until(|| counts(&recorder) == [2, 299, 0, 0]);
+    recorder.wait_for("clip ");
+    run();
+    wait_until(|| counts(&recorder) == [2, 299, 1, 0]);
+    let text = pmon(&["control", "status", "--store", &store]).expect(0).out;
+    assert!(text.contains("often: 2 clips, 299 more within them, 1 suppressed by the limit"), "{text}");
+    assert_eq!(recorder.end(Signal::INT).0, Some(0));
+    let clips = fs::read_dir(&store).expect("a store").map(|entry| arg(&entry.expect("a file").path()));
+    let clips: Vec<_> = clips.filter(|path| path.ends_with("-often.clip.pmon")).collect();
+    assert_eq!(clips.len(), 2, "{clips:?}");
+}
+
+/// Returns the counts of the only trigger: clips, merged, suppressed and dropped firings.
+fn trigger_counts(status: &Value) -> [u64; 4] {
+    ["fired", "merged", "suppressed", "dropped"]
+        .map(|key| status["triggers"][0][key].as_u64().expect("a number"))
 }

@@ -15,6 +15,7 @@ use crate::sys::{
 // Commands of `bpf(2)` (`linux/bpf.h`).
 const MAP_CREATE: u32 = 0;
 const PROG_LOAD: u32 = 5;
+const RAW_TRACEPOINT_OPEN: u32 = 17;
 // A socket option (`asm-generic/socket.h`).
 const SO_ATTACH_BPF: u32 = 50;
 // Capabilities (`linux/capability.h`).
@@ -112,6 +113,35 @@ fn a_recording_with_fallback_is_complete_and_states_the_reason() {
         deny(command, Denied { call: libc::SYS_setsockopt, argument, errno: libc::EPERM });
     });
     assert!(why.contains("SO_ATTACH_BPF"), "{why}");
+}
+
+#[test]
+fn a_recording_without_the_senders_of_signals_states_the_reason() {
+    if !has_ring() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let mut command = command(&["record", "-o", &file]);
+    deny(&mut command, bpf(Some(RAW_TRACEPOINT_OPEN), libc::EPERM));
+    command.args(["--", "true"]);
+    let ran = run(command).expect(0);
+    let start = "recording by ring+details, without the senders of signals: bpf(2) is refused";
+    assert!(ran.err.contains(start), "{}", ran.err);
+    let info = pmon(&["info", &file]).expect(0).out;
+    assert!(info.contains("signals      without their senders: bpf(2) is refused"), "{info}");
+    let info = pmon(&["info", "--json", &file]).expect(0).json();
+    assert_eq!(info["signal_senders"], false);
+    assert!(info["signal_senders_why"].as_str().is_some_and(|why| why.contains("seccomp")), "{info}");
+    // A process that is killed has an unknown sender.
+    let file = arg(&dir.path("y.pmon"));
+    let ran = pmon(&["record", "-q", "--transport", "recvmmsg", "-o", &file, "--", "sh", "-c", "kill -9 $$"]);
+    assert_ne!(ran.code, Some(0));
+    let exits = pmon(&["print", "--kind", "exit", "--format", "json", &file]).expect(0).json_lines();
+    let killed = exits.iter().find(|line| line["term_signal"] == 9).expect("a killed process");
+    for unknown in ["oom_killed", "signal_origin", "signal_sender_pid"] {
+        assert!(killed[unknown].is_null(), "{killed}");
+    }
 }
 
 #[test]

@@ -290,6 +290,29 @@ fn an_unreadable_segment_is_skipped_and_reported() {
 }
 
 #[test]
+fn an_unreadable_segment_is_left_out_of_excerpts_and_of_relative_times() {
+    let recording = Recording::new(&["-n", "4k", "--rate", "1000"], &[1000, 2000, 3000]);
+    let (store, clip) = (recording.store(), arg(&recording.dir.path("clip.pmon")));
+    let host = recording.segments[0].name.split_once("-2026").unwrap().0;
+    fs::write(recording.dir.path("store").join(format!("{host}-20200101T000000Z.pmon")), "").unwrap();
+    let range = ["--since", "+500ms", "--until", "+3s"];
+    let lines = |path: &str, range: &[&str], code| {
+        pmon(&[&["print", path, "--format", "json"], range].concat()).expect(code).json_lines()
+    };
+    // The oldest file is no capture, so it does not define the start.
+    let within = lines(&recording.whole, &range, 0);
+    assert!(within.len() > 100);
+    assert!(lines(&store, &range, 4) == within);
+    fs::write(recording.path(2), "no capture").unwrap();
+    let left = lines(&store, &range, 4);
+    let cut = pmon(&[&["cut", &store, "-o", &clip], &range[..]].concat()).expect(4);
+    assert!(cut.err.contains("not a pmon capture; skipped"), "{cut:?}");
+    assert!(lines(&clip, &[], 0) == left && left.len() < within.len());
+    let verified = pmon(&["verify", "--json", &clip]).expect(3).json();
+    assert_eq!(verified["verdict"], "blind", "{verified}");
+}
+
+#[test]
 fn a_range_reads_only_the_segments_that_it_needs() {
     let recording = Recording::new(&["-n", "20k", "--rate", "1000"], &cuts(1, 9, 20_000));
     let count = recording.segments.len();
@@ -373,6 +396,20 @@ fn a_store_is_read_across_a_reboot_and_replayed_within_a_boot() {
     let refused = pmon(&["replay", &recording.store()]).expect(2);
     assert!(refused.err.contains("the machine was booted within the recording"), "{refused:?}");
     pmon(&["replay", &recording.store(), "--to", "+500ms"]).expect(0);
+}
+
+#[test]
+fn events_at_the_damaged_end_of_a_segment_are_said_to_be_missing_there() {
+    let recording = Recording::new(&["-n", "3k"], &[1000, 2000]);
+    let [first, second, ..] = &recording.segments[..] else { panic!("three segments") };
+    let mut bytes = first.bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(recording.path(0), bytes).unwrap();
+    let found = recording.verify(4);
+    let text = found["findings"][0]["text"].as_str().unwrap();
+    let place = format!("missing in the damaged {}, or between it and {}", first.name, second.name);
+    assert!(found["findings"][0]["kind"] == "absent" && text.contains(&place), "{found:#}");
 }
 
 #[test]

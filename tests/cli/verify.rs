@@ -165,7 +165,8 @@ fn self_generated_events_are_counted_separately_and_hidden() {
     for format in ["text", "json", "classic"] {
         let lines = |more: &[&str]| {
             let args = [&["print", &file, "--format", format], more].concat();
-            pmon(&args).expect(0).out.lines().count()
+            let date = usize::from(format == "text");
+            pmon(&args).expect(0).out.lines().count() - date
         };
         assert_eq!((lines(&[]), lines(&["--own"])), (60, 61), "{format}");
     }

@@ -7,6 +7,7 @@ mod cgroups;
 mod ends;
 mod hostile;
 mod secrets;
+mod signals;
 mod usage;
 
 use std::collections::{HashMap, HashSet};

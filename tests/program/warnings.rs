@@ -159,7 +159,7 @@ fn a_run_without_warnings_succeeds() {
         "warnings": [], "expect": null,
         "selection": {
             "from_mono_ns": null, "to_mono_ns": null, "kind": ["fork", "exec", "exit"], "pid": [],
-            "tree": null, "comm": null,
+            "tree": null, "comm": null, "conditions": [],
         },
     });
     for (name, value) in expected.as_object().unwrap() {

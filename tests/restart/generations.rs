@@ -21,6 +21,8 @@ impl Generations {
     pub(crate) fn read(directory: &Path) -> Self {
         let entries = fs::read_dir(directory).unwrap();
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        // The files of a killed recorder are `.pmon.partial`; a store also has hidden files.
+        paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
         paths.sort();
         let captures: Vec<_> = paths.iter().map(|path| CaptureContents::read(path)).collect();
         for capture in &captures {
@@ -32,11 +34,6 @@ impl Generations {
     /// Returns the captures.
     pub(crate) fn captures(&self) -> &[CaptureContents] {
         &self.0
-    }
-
-    /// Returns the number of captures.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 
     /// Returns all events, capture by capture.

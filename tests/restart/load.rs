@@ -53,7 +53,11 @@ impl LoadReport {
                 children.insert(child.tgid)
             }
             EventBody::Fork { child, .. } => self.workers.contains(&child.tgid),
-            EventBody::Exit { task, .. } => self.workers.contains(&task.tgid) || children.remove(&task.tgid),
+            // The fork of a child can be lost, and its exit recorded.
+            EventBody::Exit { task, parent, .. } => {
+                let is_child = parent.is_some_and(|parent| self.workers.contains(&parent.tgid));
+                self.workers.contains(&task.tgid) || children.remove(&task.tgid) || is_child
+            }
             _ => false,
         };
         events.iter().filter(is_own).count() as u64

@@ -12,6 +12,7 @@ mod load;
 mod manager;
 #[path = "../conservation/observer.rs"]
 mod observer;
+mod systemd;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -32,6 +33,7 @@ use generations::Generations;
 use load::ForkLoad;
 use manager::{Manager, sleep_until};
 use observer::Observer;
+use systemd::Systemd;
 
 const NEEDS: [Need<'static>; 3] = [
     Need::Root,
@@ -42,12 +44,41 @@ const NEEDS: [Need<'static>; 3] = [
 /// Number of restarts under load.
 const RESTARTS: usize = 20;
 
-/// Restarts a recorder under load, with these signals in turn. Returns what the recorders wrote.
+/// Starts the first recorder, and an observer of the same events.
 #[track_caller]
-fn restart(signals: &[Signal], directory: &tempfile::TempDir) -> (Generations, load::LoadReport, Observer) {
-    let mut manager = Manager::new(directory.path(), &[]);
+fn begin(directory: &tempfile::TempDir, arguments: &[&str]) -> (Manager, Observer) {
+    let mut manager = Manager::new(directory.path(), arguments);
     assert_eq!(manager.start(), "begins: no descriptors");
-    let observer = Observer::new().expect("root can observe all events");
+    (manager, Observer::new().expect("root can observe all events"))
+}
+
+/// Reads what the recorders wrote, of which there were `count`. Fails the test unless they recorded
+/// every event.
+#[track_caller]
+fn check_complete(
+    directory: &tempfile::TempDir,
+    count: usize,
+    load: &load::LoadReport,
+    observer: Observer,
+) -> Generations {
+    let generations = Generations::read(directory.path());
+    assert_eq!(generations.lost(), vec![LossByCause::default(); count]);
+    assert_eq!(load.recorded(generations.events()), load.emitted);
+    check_numbers(&generations, observer);
+    generations
+}
+
+/// Fails the test unless each number that the observer received is recorded or lost once.
+#[track_caller]
+fn check_numbers(generations: &Generations, observer: Observer) {
+    generations.check_numbers();
+    generations.compare(&observer.received());
+}
+
+/// Restarts a recorder under load, with these signals in turn.
+#[track_caller]
+fn restart(signals: &[Signal], directory: &tempfile::TempDir) -> (load::LoadReport, Observer) {
+    let (mut manager, observer) = begin(directory, &[]);
     let load = ForkLoad::start();
     for signal in signals.iter().cycle().take(RESTARTS) {
         sleep_until(Instant::now() + Duration::from_millis(150));
@@ -56,25 +87,21 @@ fn restart(signals: &[Signal], directory: &tempfile::TempDir) -> (Generations, l
     }
     let load = load.finish();
     manager.end(Signal::TERM);
-    (Generations::read(directory.path()), load, observer)
+    (load, observer)
 }
 
 #[test]
 fn restarts_with_kept_descriptors_lose_nothing() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
-    let (generations, load, observer) = restart(&[Signal::TERM], &directory);
-    assert_eq!(generations.len(), RESTARTS + 1);
-    generations.print_times();
-    assert_eq!(generations.lost(), [LossByCause::default(); RESTARTS + 1]);
-    generations.check_numbers();
-    generations.compare(&observer.received());
-    assert_eq!(load.recorded(generations.events()), load.emitted);
+    let (load, observer) = restart(&[Signal::TERM], &directory);
+    check_complete(&directory, RESTARTS + 1, &load, observer).print_times();
 }
 
 #[test]
 fn a_killed_recorder_loses_only_what_it_had_received_and_not_written() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
-    let (generations, load, observer) = restart(&[Signal::KILL, Signal::TERM], &directory);
+    let (load, observer) = restart(&[Signal::KILL, Signal::TERM], &directory);
+    let generations = Generations::read(directory.path());
     generations.print_times();
     let lost = generations.lost();
     // Each odd capture continues one whose recorder was killed.
@@ -86,8 +113,7 @@ fn a_killed_recorder_loses_only_what_it_had_received_and_not_written() {
     assert_eq!(all, by_kill.iter().sum::<u64>(), "{lost:?}");
     // The drain thread hands its events over every 60 ms, and the file has them 100 ms later.
     assert!(by_kill.iter().all(|lost| *lost < 20_000), "{by_kill:?}");
-    generations.check_numbers();
-    generations.compare(&observer.received());
+    check_numbers(&generations, observer);
     assert!(load.recorded(generations.events()) + all >= load.emitted);
 }
 
@@ -95,9 +121,7 @@ fn a_killed_recorder_loses_only_what_it_had_received_and_not_written() {
 fn the_events_of_a_long_absence_are_counted() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
     // A ring for 481 pairs of fork and exit, of 88 and 184 bytes, and a queue for 1,260 events.
-    let mut manager = Manager::new(directory.path(), &["65536", "1048576"]);
-    assert_eq!(manager.start(), "begins: no descriptors");
-    let observer = Observer::new().expect("root can observe all events");
+    let (mut manager, observer) = begin(&directory, &["65536", "1048576"]);
     manager.end(Signal::TERM);
     let load = ForkLoad::burst(4000);
     assert_eq!(manager.start(), "continues");
@@ -109,25 +133,18 @@ fn the_events_of_a_long_absence_are_counted() {
     eprintln!("{recorded} of {} events waited, {lost} are lost", load.emitted);
     assert!(recorded >= 1400, "the ring and the queue hold {recorded} events");
     assert!(recorded + lost >= load.emitted && recorded < load.emitted);
-    generations.check_numbers();
-    generations.compare(&observer.received());
+    check_numbers(&generations, observer);
 }
 
 #[test]
 fn a_recorder_without_a_ring_continues_with_the_sockets_queue() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
-    let mut manager = Manager::new(directory.path(), &["16777216", "67108864", "recvmmsg"]);
-    assert_eq!(manager.start(), "begins: no descriptors");
-    let observer = Observer::new().expect("root can observe all events");
+    let (mut manager, observer) = begin(&directory, &["16777216", "67108864", "recvmmsg"]);
     manager.end(Signal::TERM);
     let load = ForkLoad::burst(1000);
     assert_eq!(manager.start(), "continues");
     manager.end(Signal::TERM);
-    let generations = Generations::read(directory.path());
-    assert_eq!(generations.lost(), [LossByCause::default(); 2]);
-    assert_eq!(load.recorded(generations.events()), load.emitted);
-    generations.check_numbers();
-    generations.compare(&observer.received());
+    check_complete(&directory, 2, &load, observer);
 }
 
 #[test]
@@ -161,13 +178,17 @@ fn a_program_replaces_itself_without_a_gap() {
     assert_eq!(manager.wait_until_ready(), "continues");
     let load = load.finish();
     manager.end(Signal::TERM);
-    let generations = Generations::read(directory.path());
-    assert_eq!(generations.len(), 7);
-    generations.print_times();
-    assert_eq!(generations.lost(), [LossByCause::default(); 7]);
-    assert_eq!(load.recorded(generations.events()), load.emitted);
-    generations.check_numbers();
-    generations.compare(&observer.received());
+    check_complete(&directory, 7, &load, observer).print_times();
+}
+
+/// Changes the descriptors after the recorder has ended. Fails the test unless the next one refuses
+/// them, for a reason that contains `why`.
+#[track_caller]
+fn refuse(manager: &mut Manager, change: impl FnOnce(&mut Manager), why: &str) {
+    manager.end(Signal::TERM);
+    change(manager);
+    let status = manager.start();
+    assert!(status.starts_with("begins: cannot continue") && status.contains(why), "{status}: {why}");
 }
 
 #[test]
@@ -175,26 +196,21 @@ fn descriptors_of_another_layout_or_that_do_not_belong_together_are_refused() {
     let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
     let mut manager = Manager::new(directory.path(), &[]);
     assert_eq!(manager.start(), "begins: no descriptors");
-    let mut is_refused = |change: &mut dyn FnMut(&mut Manager), why: &str| {
-        manager.end(Signal::TERM);
-        change(&mut manager);
-        let status = manager.start();
-        assert!(status.starts_with("begins: cannot continue") && status.contains(why), "{status}: {why}");
-    };
-    is_refused(
-        &mut |manager| manager.set_arguments(&["8192"]),
+    refuse(
+        &mut manager,
+        |manager| manager.set_arguments(&["8192"]),
         "the size of the ring was `16777216` and is `8192` now",
     );
-    is_refused(&mut |manager| manager.set_arguments(&[]), "the size of the ring was `8192`");
-    is_refused(&mut |manager| manager.swap("pmon.ring", "pmon.counts"), "pmon.ring is map_type 6");
-    is_refused(&mut |manager| manager.swap("pmon.asleep", "pmon.round"), "pmon.asleep is map_type 2");
-    is_refused(&mut |manager| manager.swap("pmon.socket", "pmon.state"), "");
+    refuse(&mut manager, |manager| manager.set_arguments(&[]), "the size of the ring was `8192`");
+    refuse(&mut manager, |manager| manager.swap("pmon.ring", "pmon.counts"), "pmon.ring is map_type 6");
+    refuse(&mut manager, |manager| manager.swap("pmon.asleep", "pmon.round"), "pmon.asleep is map_type 2");
+    refuse(&mut manager, |manager| manager.swap("pmon.socket", "pmon.state"), "");
     let garbage = || -> OwnedFd { File::open("/dev/null").unwrap().into() };
     for name in
         ["pmon.socket", "pmon.ring", "pmon.asleep", "pmon.counts", "pmon.round", "pmon.peaks", "pmon.state"]
     {
-        is_refused(&mut |manager| manager.replace(name, Some(garbage())), name);
-        is_refused(&mut |manager| manager.replace(name, None), name);
+        refuse(&mut manager, |manager| manager.replace(name, Some(garbage())), name);
+        refuse(&mut manager, |manager| manager.replace(name, None), name);
     }
     // A service manager that keeps every set: the newest complete one counts.
     let older: Vec<_> =
@@ -206,15 +222,10 @@ fn descriptors_of_another_layout_or_that_do_not_belong_together_are_refused() {
     manager.end(Signal::TERM);
     assert_eq!(manager.start(), "continues");
     manager.kept.drain(..7);
-    let mut is_refused = |change: &mut dyn FnMut(&mut Manager), why: &str| {
-        manager.end(Signal::TERM);
-        change(&mut manager);
-        let status = manager.start();
-        assert!(status.starts_with("begins: cannot continue") && status.contains(why), "{status}: {why}");
-    };
     // A socket of the same kind that has another filter, or none.
-    is_refused(
-        &mut |manager| manager.replace("pmon.socket", Some(load::connector_socket())),
+    refuse(
+        &mut manager,
+        |manager| manager.replace("pmon.socket", Some(load::connector_socket())),
         "pmon.socket is a proc",
     );
     manager.end(Signal::TERM);
@@ -275,6 +286,84 @@ fn a_store_is_complete_across_restarts_with_kept_descriptors() {
     let (code, text) = verify(&store);
     assert!(code == Some(0) && text.contains("complete"), "{code:?} {text}");
     eprintln!("{text}");
+}
+
+#[test]
+fn a_flight_recorder_refuses_kept_descriptors_and_keeps_none() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let log = directory.path().join("log");
+    let mut manager = Manager::of_store(&directory.path().join("store"));
+    assert!(manager.start().starts_with("recording to"));
+    manager.end(Signal::TERM);
+    assert!(!manager.kept.is_empty());
+    manager.set_arguments(&["--flight", "1m"]);
+    manager.log_to(&log);
+    assert!(manager.start().starts_with("keeping the last 1m"));
+    manager.end(Signal::TERM);
+    let messages = fs::read_to_string(&log).unwrap();
+    assert!(messages.contains("a flight recorder begins with an empty memory"), "{messages}");
+    let names: Vec<_> = manager.kept.iter().map(|(name, _)| name).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn systemd_keeps_the_descriptors_of_a_stores_recorder() {
+    let Some((directory, _guard)) = live_test_with(&[&NEEDS[..], &[systemd::NEED]].concat()) else { return };
+    let (store, runtime) = (directory.path().join("store"), directory.path().join("runtime"));
+    let systemd = Systemd::start(&runtime, &store);
+    assert_eq!(systemd.property("NFileDescriptorStore"), "8");
+    let load = ForkLoad::start();
+    for _ in 0..3 {
+        sleep_until(Instant::now() + Duration::from_millis(150));
+        systemd.run("restart");
+        let status = systemd.property("StatusText");
+        assert!(status.starts_with("continuing"), "{status}");
+    }
+    let load = load.finish();
+    systemd.run("stop");
+    let (code, text) = verify(&store);
+    assert!(code == Some(0) && text.contains("complete"), "{code:?} {text}");
+    assert_eq!(load.recorded(Generations::read(&store).events()), load.emitted);
+
+    // After a stop, the next recorder begins a new observation, and continues it after a kill.
+    systemd.run("start");
+    let status = systemd.property("StatusText");
+    assert!(status.starts_with("recording"), "{status}");
+    // A recorder that is killed before its first fence is in the file cannot be continued.
+    sleep_until(Instant::now() + Duration::from_secs(1));
+    systemd.kill();
+    let status = systemd.property("StatusText");
+    assert!(status.starts_with("continuing"), "{status}");
+    systemd.run("stop");
+    let (code, text) = verify(&store);
+    assert!(code == Some(3) && text.contains("unobserved"), "{code:?} {text}");
+}
+
+#[test]
+fn an_excerpt_has_the_events_that_waited_for_the_next_recorder() {
+    let Some((directory, _guard)) = live_test_with(&NEEDS) else { return };
+    let store = directory.path().join("store");
+    let mut manager = Manager::of_store(&store);
+    assert!(manager.start().starts_with("recording to"));
+    manager.end(Signal::TERM);
+    let before = ForkLoad::burst(200);
+    let until = jiff::Timestamp::now().to_string();
+    ForkLoad::burst(200);
+    assert!(manager.start().starts_with("continuing"));
+    manager.end(Signal::TERM);
+    let clip = directory.path().join("clip.pmon");
+    let pmon = |arguments: &[&str]| {
+        let output = Command::new(programs::pmon()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let [store, clip] = [store, clip].map(|path| path.to_str().unwrap().to_owned());
+    pmon(&["cut", &store, "--until", &until, "-o", &clip]);
+    let lines = |arguments: &[&str]| pmon(&[&["print", "--format", "json"], arguments].concat());
+    let expected = lines(&[&store, "--until", &until]);
+    let forks = expected.matches(r#""kind":"fork""#).count() as u64;
+    assert!(forks >= 200 && lines(&[&clip]) == expected, "{forks} of {} events", before.emitted);
+    assert!(pmon(&["verify", &clip]).contains("complete"));
 }
 
 #[test]

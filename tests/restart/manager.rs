@@ -30,6 +30,8 @@ pub(crate) struct Manager {
     arguments: Vec<String>,
     pub(crate) kept: Vec<(String, OwnedFd)>,
     service: Option<Child>,
+    /// The file that receives the messages of the service, if they are tested.
+    log: Option<PathBuf>,
 }
 
 impl Manager {
@@ -47,6 +49,7 @@ impl Manager {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             kept: Vec::new(),
             service: None,
+            log: None,
         }
     }
 
@@ -68,6 +71,11 @@ impl Manager {
     /// Sets the service's arguments for its next start.
     pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
+    /// Makes the service write its messages to a file from its next start on.
+    pub(crate) fn log_to(&mut self, path: &Path) {
+        self.log = Some(path.into());
     }
 
     /// Starts the service, passes the kept descriptors on, and waits until it is ready. Returns its
@@ -101,6 +109,9 @@ impl Manager {
             .args(&self.arguments);
         command.env("NOTIFY_SOCKET", &self.address).env("LISTEN_FDS", names.len().to_string());
         command.env("LISTEN_FDNAMES", names.join(":")).stdin(Stdio::null());
+        if let Some(log) = &self.log {
+            command.stderr(std::fs::File::create(log).unwrap());
+        }
         self.service = Some(command.spawn().unwrap());
         self.wait_until_ready()
     }

@@ -23,14 +23,14 @@ use crate::load::seconds;
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A recorder of a store, which is killed when the test fails.
-struct StoreRecorder {
+pub(crate) struct StoreRecorder {
     store: PathBuf,
     child: Child,
 }
 
 impl StoreRecorder {
     /// Starts a recorder, and waits until it replies to requests.
-    fn start(store: PathBuf, options: &[&str]) -> Self {
+    pub(crate) fn start(store: PathBuf, options: &[&str]) -> Self {
         let mut command = Command::new(programs::pmon());
         command.args(["record", "--quiet", "--store"]).arg(&store).args(options).stdin(Stdio::null());
         let this = Self { store, child: command.spawn().expect("pmon") };
@@ -38,11 +38,13 @@ impl StoreRecorder {
         this
     }
 
-    /// Sends a request. Returns whether it succeeded, and its output.
-    fn request(&self, arguments: &[&str]) -> (bool, String) {
+    /// Sends a request. Returns whether it succeeded, and its output and messages. A clip that is
+    /// not complete is written as well.
+    pub(crate) fn request(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(programs::pmon());
         let output = command.args(arguments).arg("--store").arg(&self.store).output().expect("pmon");
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let is_ok = output.status.success();
+        (is_ok, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     fn clips(&self) -> Vec<PathBuf> {
@@ -50,7 +52,7 @@ impl StoreRecorder {
     }
 
     /// Ends the recorder, and waits for it.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
     }

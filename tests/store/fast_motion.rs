@@ -44,6 +44,7 @@ fn memory_and_descriptors_stay_flat_over_many_segments() {
     };
     let (before, after) = (most(first), most(last));
     assert!(after.0 <= before.0 + 2048, "memory grows from {} to {} KiB", before.0, after.0);
-    assert!(after.1 <= before.1, "descriptors grow from {} to {}", before.1, after.1);
+    // A file is open for a moment while a segment ends. Each half has more segments than this.
+    assert!(after.1 <= before.1 + 4, "descriptors grow from {} to {}", before.1, after.1);
     assert!(fs::read_dir(&store).unwrap().count() > 5);
 }

@@ -70,15 +70,17 @@ fn a_store_on_a_full_disk_keeps_its_limits_and_counts_what_it_loses() {
             most = most.max(used);
             samples += 1;
             assert!(used <= max_use, "{used} bytes were used, more than {max_use}");
-            // Others took the space; the store gives back what it can, and then takes no more.
-            let is_low = free.f_bavail * free.f_frsize < keep_free && used > MIB;
+            // The store gives back the space that meets the limit, and then takes no more.
+            let free = free.f_bavail * free.f_frsize;
+            let is_low = free < keep_free && free + used > keep_free + MIB;
             low_since = is_low.then(|| low_since.unwrap_or_else(Instant::now));
             let low_for = low_since.map_or(Duration::ZERO, |since| since.elapsed());
             assert!(low_for < Duration::from_secs(3), "{used} bytes are kept although the disk is full");
             thread::sleep(SAMPLE_INTERVAL);
         }
         let summary = last_line(&recorder.join().unwrap());
-        assert!(samples > 100 && most > max_use / 4, "{samples} samples, at most {most} bytes");
+        // More than the newest segments, which stay. A busy machine records too little for more.
+        assert!(samples > 100 && most > MIB / 2, "{samples} samples, at most {most} bytes");
         assert!(!summary.contains(" 0 pruned"), "{summary}");
         assert!(!summary.contains(" 0 lost to storage"), "{summary}");
     });

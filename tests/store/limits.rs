@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pmon_testkit::guard::{Need, needs};
 use pmon_testkit::programs;
@@ -65,13 +65,21 @@ fn a_read_only_filesystem_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_deleted_store_directory_does_not_end_the_recording() {
+fn a_deleted_store_directory_is_created_again() {
     let scratch = TempDir::new().unwrap();
     let store = scratch.path().join("store");
     let mut load = start(&store, &REAL_TIME, 40);
     fs::remove_dir_all(&store).unwrap();
-    thread::sleep(Duration::from_millis(800));
-    assert!(load.try_wait().unwrap().is_none(), "the recorder still runs");
+    let began = Instant::now();
+    let has_segment = || {
+        let names = fs::read_dir(&store).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().contains(".pmon"))
+    };
+    while !has_segment() {
+        assert!(load.try_wait().unwrap().is_none(), "the recorder has ended");
+        assert!(began.elapsed() < Duration::from_secs(20), "the directory is not created again");
+        thread::sleep(Duration::from_millis(20));
+    }
     load.kill().unwrap();
     load.wait().unwrap();
 }
@@ -88,6 +96,32 @@ fn the_second_recorder_of_a_store_is_refused() {
     assert!(error.contains(&expected), "{error}");
     first.kill().unwrap();
     first.wait().unwrap();
-    // The lock of a killed recorder is gone, and its store is recovered.
+    // The lock of a killed recorder is gone, and its store is recovered. Both recorders emit the
+    // same events, so a check of the store would find each of them twice.
     last_line(&store_load(&store, &["--steps", "5", "--no-check"]).output().unwrap());
+}
+
+#[test]
+fn of_two_recorders_that_start_at_the_same_time_one_is_refused() {
+    let scratch = TempDir::new().unwrap();
+    for attempt in 0..20 {
+        let store = scratch.path().join(attempt.to_string());
+        let options = ["--real-time", "--failing", "--steps", "10000"];
+        let start =
+            || store_load(&store, &options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut children = [start(), start()];
+        // The other one records until it is killed.
+        let refused = loop {
+            if let Some(at) = children.iter_mut().position(|child| child.try_wait().unwrap().is_some()) {
+                break at;
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        assert!(!children[refused].wait().unwrap().success(), "attempt {attempt}");
+        let recorder = &mut children[1 - refused];
+        thread::sleep(Duration::from_millis(20));
+        assert!(recorder.try_wait().unwrap().is_none(), "attempt {attempt}: both were refused");
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+    }
 }

@@ -15,4 +15,5 @@ mod full_disk;
 mod kills;
 mod limits;
 mod load;
+mod openings;
 mod private_tmpfs;

@@ -82,9 +82,11 @@ pub(crate) fn end_process(code: libc::c_int) -> ! {
 /// Ends this process by a segmentation fault.
 pub(crate) fn fault() {
     // SAFETY: the first call removes the handler of the Rust runtime, so that the signal ends the
-    // process.
+    // process when it reads a page that it may not read.
     unsafe {
         libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-        libc::raise(libc::SIGSEGV);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let page = libc::mmap(std::ptr::null_mut(), 1, libc::PROT_NONE, flags, -1, 0);
+        page.cast::<u8>().read_volatile();
     }
 }

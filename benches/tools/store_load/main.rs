@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pmon_store::StoreOptions;
+use pmon_store::{RetentionLimits, StoreOptions};
 use pmon_testkit::store_simulator::{GeneratedLoad, GeneratedRecording};
 
 /// Record generated events into a store, and check it
@@ -74,8 +74,7 @@ fn run(args: &StoreLoadArgs) -> Result<(), Box<dyn std::error::Error>> {
     let options = StoreOptions {
         rotate_size: args.rotate_size,
         rotate_every: Duration::from_secs(args.rotate_every),
-        max_use: args.max_use,
-        keep_free: args.keep_free,
+        limits: RetentionLimits { max_use: args.max_use, keep_free: args.keep_free, max_age: None },
         ..StoreOptions::default()
     };
     let began = Instant::now();

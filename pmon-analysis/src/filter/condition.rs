@@ -1,52 +1,143 @@
-//! Conditions on one event and its process, for any source of processes.
+//! Conditions on one event and its process.
 
-use std::borrow::Cow;
-
-use pmon_core::capture::Details;
 use pmon_core::wire::EventKind;
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
+use super::end_condition::EndCondition;
 use super::glob::Glob;
-use crate::process::LiveProcess;
+use super::process_view::{ProcessView, command_line};
+use crate::cgroup::CgroupIdentity;
+use crate::life::LifeEnd;
 use crate::wait_status::WaitStatus;
 
-/// Maximum number of bytes of a command line that are searched. pmon records at most as many.
-const MAX_ARGS: usize = 128 << 10;
+/// Maximum size of a compiled regular expression, in bytes.
+const MAX_REGEX: usize = 1 << 20;
 
-/// What is known of a process. Unknown properties are `None`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessView<'a> {
+/// Compiles a regular expression for texts that need not be UTF-8.
+///
+/// # Errors
+/// When the syntax is wrong, or when the compiled expression is larger than 1 MiB.
+pub fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build()
+}
+
+/// Conditions on a process. A process must satisfy all of them; an empty or `None` field is no
+/// condition. A property that is unknown satisfies no condition on it.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessCondition {
+    /// Ends, one of which the process had.
+    pub ends: Vec<EndCondition>,
+    /// Minimum time from start to end, in ns.
+    pub longer_than_ns: Option<u64>,
     /// Name of the first thread.
-    pub comm: Option<&'a [u8]>,
-    /// Path of the executable.
-    pub exe: Option<&'a [u8]>,
-    /// Arguments, each of which ends with a zero byte.
-    pub args: Option<&'a [u8]>,
-    /// Content of `/proc/<pid>/cgroup`, or the path of the cgroup.
-    pub cgroup: Option<&'a [u8]>,
-    /// Real and effective user ID.
-    pub uid: Option<(u32, u32)>,
-    /// Time since the start of the process, in ns.
-    pub age_ns: Option<u64>,
+    pub comm: Option<Vec<u8>>,
+    /// Pattern for the path of the executable.
+    pub exe: Option<Glob>,
+    /// Regular expression for the command line, whose arguments are separated by spaces. At most
+    /// 128 KiB of it are searched.
+    pub args: Option<Regex>,
+    /// Real or effective user IDs.
+    pub uids: Vec<u32>,
+    /// Pattern for the unit of systemd, of the system's or the user's manager. The pattern may lack
+    /// the suffix `.service`.
+    pub unit: Option<Glob>,
+    /// First bytes of the container's identifier.
+    pub container: Option<Vec<u8>>,
+    /// Path of a cgroup. Its descendants match as well.
+    pub cgroup: Option<Vec<u8>>,
 }
 
-impl<'a> From<&'a Details> for ProcessView<'a> {
-    fn from(details: &'a Details) -> Self {
-        Self {
-            comm: details.comm.as_deref(),
-            exe: details.exe.as_deref(),
-            args: details.args.as_deref(),
-            cgroup: details.cgroup.as_deref(),
-            uid: details.ids.map(|ids| (ids.uid, ids.euid)),
-            age_ns: None,
-        }
+impl ProcessCondition {
+    /// Returns whether there is no condition.
+    pub fn is_empty(&self) -> bool {
+        !self.needs_end() && !self.needs_properties()
     }
-}
 
-impl<'a> From<&'a LiveProcess> for ProcessView<'a> {
-    fn from(process: &'a LiveProcess) -> Self {
-        let details = process.details.as_deref().map(Self::from).unwrap_or_default();
-        Self { comm: process.name.as_deref(), uid: process.uid.or(details.uid), ..details }
+    /// Returns whether a condition is on the end of the process, and thus selects only exits.
+    pub fn needs_end(&self) -> bool {
+        !self.ends.is_empty() || self.longer_than_ns.is_some()
+    }
+
+    /// Returns whether a condition is on the properties of the process before its end.
+    pub fn needs_properties(&self) -> bool {
+        self.comm.is_some() || self.needs_program()
+    }
+
+    /// Returns whether a condition is on properties other than the name.
+    fn needs_program(&self) -> bool {
+        self.exe.is_some() || self.args.is_some() || !self.uids.is_empty() || self.needs_cgroup()
+    }
+
+    fn needs_cgroup(&self) -> bool {
+        self.unit.is_some() || self.container.is_some() || self.cgroup.is_some()
+    }
+
+    /// Returns whether the conditions use what a [detailed](crate::ProcessTable::detailed) table
+    /// has in addition to others.
+    pub(super) fn needs_live_process(&self) -> bool {
+        self.longer_than_ns.is_some() || self.needs_program()
+    }
+
+    /// Returns whether a process satisfies all conditions. `status` is `None` if it has not ended,
+    /// or in an unknown way.
+    pub fn matches(&self, process: &ProcessView<'_>, status: Option<WaitStatus>) -> bool {
+        (self.ends.is_empty() || status.is_some_and(|status| self.ends.iter().any(|end| end.matches(status))))
+            && self.longer_than_ns.is_none_or(|min| process.age_ns.is_some_and(|age| age >= min))
+            && self.comm.as_deref().is_none_or(|comm| process.comm == Some(comm))
+            && self.has_uid(process.uid)
+            && (!self.needs_cgroup() || process.cgroup.is_some_and(|cgroup| self.has_cgroup(cgroup)))
+            && self.exe.as_ref().is_none_or(|glob| process.exe.is_some_and(|exe| glob.matches(exe)))
+            && self
+                .args
+                .as_ref()
+                .is_none_or(|regex| process.args.is_some_and(|args| regex.is_match(&command_line(args))))
+    }
+
+    /// Returns whether a process satisfies all conditions; `None` if that depends on unknown
+    /// properties.
+    pub fn decide(&self, process: &ProcessView<'_>, end: Option<LifeEnd>) -> Option<bool> {
+        let status = match end {
+            Some(LifeEnd::Running) => Some(None),
+            Some(LifeEnd::Ended { status, .. }) => status.map(Some),
+            Some(LifeEnd::Unobserved { .. }) | None => None,
+        };
+        let is_end = |status: WaitStatus| self.ends.iter().any(|end| end.matches(status));
+        let decisions = [
+            (!self.ends.is_empty()).then(|| status.map(|status| status.is_some_and(is_end))),
+            self.longer_than_ns.map(|min| process.age_ns.map(|age| age >= min)),
+            self.comm.as_deref().map(|comm| process.comm.map(|known| known == comm)),
+            (!self.uids.is_empty()).then(|| process.uid.map(|uid| self.has_uid(Some(uid)))),
+            self.needs_cgroup().then(|| process.cgroup.map(|cgroup| self.has_cgroup(cgroup))),
+            self.exe.as_ref().map(|glob| process.exe.map(|exe| glob.matches(exe))),
+            self.args.as_ref().map(|regex| process.args.map(|args| regex.is_match(&command_line(args)))),
+        ];
+        let mut decisions = decisions.into_iter().flatten();
+        if decisions.clone().any(|decision| decision == Some(false)) {
+            return Some(false);
+        }
+        decisions.all(|decision| decision.is_some()).then_some(true)
+    }
+
+    fn has_uid(&self, uid: Option<(u32, u32)>) -> bool {
+        let is_selected = |(real, effective)| self.uids.contains(&real) || self.uids.contains(&effective);
+        self.uids.is_empty() || uid.is_some_and(is_selected)
+    }
+
+    fn has_cgroup(&self, cgroup: &[u8]) -> bool {
+        if self.cgroup.as_deref().is_some_and(|path| !is_in_cgroup(cgroup, path)) {
+            return false;
+        }
+        if self.unit.is_none() && self.container.is_none() {
+            return true;
+        }
+        let CgroupIdentity { unit, user_unit, container_id, .. } = CgroupIdentity::of(cgroup);
+        self.unit
+            .as_ref()
+            .is_none_or(|glob| [unit, user_unit].into_iter().flatten().any(|unit| is_unit(unit, glob)))
+            && self
+                .container
+                .as_deref()
+                .is_none_or(|prefix| container_id.is_some_and(|id| id.starts_with(prefix)))
     }
 }
 
@@ -61,29 +152,13 @@ pub struct EventView<'a> {
     pub process: ProcessView<'a>,
 }
 
-/// Conditions on an event and its process. An event must satisfy all of them; an empty or `None`
-/// field is no condition. A property that is unknown satisfies no condition on it.
+/// Conditions on an event and its process. An event must satisfy all of them.
 #[derive(Clone, Debug, Default)]
 pub struct EventCondition {
-    /// Event kinds.
+    /// Event kinds; all if there are none.
     pub kinds: Vec<EventKind>,
-    /// Signals, one of which killed the process. Selects exits.
-    pub signals: Vec<u8>,
-    /// Exit codes, one of which the process returned. Selects exits.
-    pub exit_codes: Vec<u8>,
-    /// Minimum time from start to exit, in ns. Selects exits.
-    pub longer_than_ns: Option<u64>,
-    /// Name of the first thread.
-    pub comm: Option<Vec<u8>>,
-    /// Pattern for the path of the executable.
-    pub exe: Option<Glob>,
-    /// Regular expression for the command line, whose arguments are separated by spaces. At most
-    /// 128 KiB of it are searched.
-    pub args: Option<Regex>,
-    /// Real or effective user IDs.
-    pub uids: Vec<u32>,
-    /// Path of a cgroup. Its descendants match as well.
-    pub cgroup: Option<Vec<u8>>,
+    /// Conditions on the process. Those on its end select exits.
+    pub process: ProcessCondition,
 }
 
 impl EventCondition {
@@ -93,67 +168,20 @@ impl EventCondition {
         all.map(|kind| 1 << kind as u32).sum()
     }
 
-    /// Returns whether a condition selects only exits.
-    pub fn needs_exit(&self) -> bool {
-        !self.signals.is_empty() || !self.exit_codes.is_empty() || self.longer_than_ns.is_some()
-    }
-
-    /// Returns whether a condition uses the process.
-    pub fn needs_process(&self) -> bool {
-        self.comm.is_some()
-            || self.exe.is_some()
-            || self.args.is_some()
-            || !self.uids.is_empty()
-            || self.cgroup.is_some()
-    }
-
     /// Returns whether an event satisfies all conditions.
     pub fn matches(&self, event: &EventView<'_>) -> bool {
-        let process = &event.process;
-        self.has_kind(event.kind)
-            && self.has_status(event.status)
-            && self.longer_than_ns.is_none_or(|min| process.age_ns.is_some_and(|age| age >= min))
-            && self.comm.as_deref().is_none_or(|comm| process.comm == Some(comm))
-            && (self.uids.is_empty()
-                || process.uid.is_some_and(|(real, effective)| {
-                    self.uids.contains(&real) || self.uids.contains(&effective)
-                }))
-            && self
-                .cgroup
-                .as_deref()
-                .is_none_or(|path| process.cgroup.is_some_and(|of| is_in_cgroup(of, path)))
-            && self.exe.as_ref().is_none_or(|glob| process.exe.is_some_and(|exe| glob.matches(exe)))
-            && self
-                .args
-                .as_ref()
-                .is_none_or(|regex| process.args.is_some_and(|args| regex.is_match(&command_line(args))))
+        self.has_kind(event.kind) && self.process.matches(&event.process, event.status)
     }
 
     fn has_kind(&self, kind: EventKind) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&kind))
-            && (!self.needs_exit() || kind == EventKind::Exit)
-    }
-
-    fn has_status(&self, status: Option<WaitStatus>) -> bool {
-        if self.signals.is_empty() && self.exit_codes.is_empty() {
-            return true;
-        }
-        match status {
-            Some(WaitStatus::Killed { signal, .. }) => self.signals.contains(&signal),
-            Some(WaitStatus::Exited(code)) => self.exit_codes.contains(&code),
-            None => false,
-        }
+            && (!self.process.needs_end() || kind == EventKind::Exit)
     }
 }
 
-/// Returns the arguments, separated by spaces.
-fn command_line(args: &[u8]) -> Cow<'_, [u8]> {
-    let args = &args[..args.len().min(MAX_ARGS)];
-    let args = args.strip_suffix(b"\0").unwrap_or(args);
-    match args.contains(&0) {
-        false => Cow::Borrowed(args),
-        true => args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect::<Vec<_>>().into(),
-    }
+/// Returns whether a pattern matches the name of a unit, with or without `.service`.
+fn is_unit(unit: &[u8], pattern: &Glob) -> bool {
+    pattern.matches(unit) || unit.strip_suffix(b".service").is_some_and(|name| pattern.matches(name))
 }
 
 /// Returns whether `path` is the cgroup of a process, or an ancestor of it. `cgroup` has the form
@@ -168,6 +196,7 @@ fn is_in_cgroup(cgroup: &[u8], path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::EndCondition::{Code, Signal};
     use super::*;
 
     const PROCESS: ProcessView<'static> = ProcessView {
@@ -184,77 +213,118 @@ mod tests {
     }
 
     fn regex(pattern: &str) -> Option<Regex> {
-        Some(Regex::new(pattern).unwrap())
+        Some(compile_regex(pattern).unwrap())
     }
 
     #[test]
     fn each_condition_decides_alone() {
-        let any = EventCondition::default;
+        let any = ProcessCondition::default;
         let glob = |pattern| Some(Glob::new(pattern).unwrap());
         for (condition, event, is_match) in [
             (any(), exit(0), true),
-            (EventCondition { kinds: vec![EventKind::Exit], ..any() }, exit(0), true),
-            (EventCondition { kinds: vec![EventKind::Exec], ..any() }, exit(0), false),
-            (EventCondition { signals: vec![6, 11], ..any() }, exit(11 | 0x80), true),
-            (EventCondition { signals: vec![6, 11], ..any() }, exit(9), false),
-            (EventCondition { signals: vec![6, 11], ..any() }, exit(11 << 8), false),
-            (EventCondition { exit_codes: vec![1, 2], ..any() }, exit(2 << 8), true),
-            (EventCondition { exit_codes: vec![1, 2], ..any() }, exit(2), false),
-            (EventCondition { exit_codes: vec![1], signals: vec![9], ..any() }, exit(9), true),
-            (EventCondition { longer_than_ns: Some(500), ..any() }, exit(0), true),
-            (EventCondition { longer_than_ns: Some(501), ..any() }, exit(0), false),
-            (EventCondition { comm: Some(b"nginx".to_vec()), ..any() }, exit(0), true),
-            (EventCondition { comm: Some(b"ngin".to_vec()), ..any() }, exit(0), false),
-            (EventCondition { exe: glob("/usr/*/nginx"), ..any() }, exit(0), true),
-            (EventCondition { exe: glob("/usr/nginx"), ..any() }, exit(0), false),
-            (EventCondition { args: regex("^nginx -c /etc/[a-z.]+$"), ..any() }, exit(0), true),
-            (EventCondition { args: regex("-d"), ..any() }, exit(0), false),
-            (EventCondition { uids: vec![33], ..any() }, exit(0), true),
-            (EventCondition { uids: vec![0], ..any() }, exit(0), true),
-            (EventCondition { uids: vec![1], ..any() }, exit(0), false),
-            (EventCondition { cgroup: Some(b"/system.slice".to_vec()), ..any() }, exit(0), true),
-            (EventCondition { cgroup: Some(b"/system.slice/".to_vec()), ..any() }, exit(0), true),
-            (EventCondition { cgroup: Some(b"/system".to_vec()), ..any() }, exit(0), false),
-            (EventCondition { cgroup: Some(b"/".to_vec()), ..any() }, exit(0), true),
+            (ProcessCondition { ends: vec![Signal(6), Signal(11)], ..any() }, exit(11 | 0x80), true),
+            (ProcessCondition { ends: vec![Signal(6), Signal(11)], ..any() }, exit(9), false),
+            (ProcessCondition { ends: vec![Signal(6), Signal(11)], ..any() }, exit(11 << 8), false),
+            (ProcessCondition { ends: vec![Code(1), Code(2)], ..any() }, exit(2 << 8), true),
+            (ProcessCondition { ends: vec![Code(1), Code(2)], ..any() }, exit(2), false),
+            (ProcessCondition { ends: vec![Code(1), Signal(9)], ..any() }, exit(9), true),
+            (ProcessCondition { longer_than_ns: Some(500), ..any() }, exit(0), true),
+            (ProcessCondition { longer_than_ns: Some(501), ..any() }, exit(0), false),
+            (ProcessCondition { comm: Some(b"nginx".to_vec()), ..any() }, exit(0), true),
+            (ProcessCondition { comm: Some(b"ngin".to_vec()), ..any() }, exit(0), false),
+            (ProcessCondition { exe: glob("/usr/*/nginx"), ..any() }, exit(0), true),
+            (ProcessCondition { exe: glob("/usr/nginx"), ..any() }, exit(0), false),
+            (ProcessCondition { args: regex("^nginx -c /etc/[a-z.]+$"), ..any() }, exit(0), true),
+            (ProcessCondition { args: regex("-d"), ..any() }, exit(0), false),
+            (ProcessCondition { uids: vec![33], ..any() }, exit(0), true),
+            (ProcessCondition { uids: vec![0], ..any() }, exit(0), true),
+            (ProcessCondition { uids: vec![1], ..any() }, exit(0), false),
+            (ProcessCondition { cgroup: Some(b"/system.slice".to_vec()), ..any() }, exit(0), true),
+            (ProcessCondition { cgroup: Some(b"/system.slice/".to_vec()), ..any() }, exit(0), true),
+            (ProcessCondition { cgroup: Some(b"/system".to_vec()), ..any() }, exit(0), false),
+            (ProcessCondition { cgroup: Some(b"/".to_vec()), ..any() }, exit(0), true),
+            (ProcessCondition { unit: glob("nginx.service"), ..any() }, exit(0), true),
+            (ProcessCondition { unit: glob("nginx"), ..any() }, exit(0), true),
+            (ProcessCondition { unit: glob("ngin?"), ..any() }, exit(0), true),
+            (ProcessCondition { unit: glob("ngin"), ..any() }, exit(0), false),
+            (ProcessCondition { unit: glob("system.slice"), ..any() }, exit(0), false),
+            (ProcessCondition { container: Some(b"".to_vec()), ..any() }, exit(0), false),
         ] {
-            assert_eq!(condition.matches(&event), is_match, "{condition:?}");
-            assert_eq!(
-                condition.kind_mask() >> EventKind::Exit as u32 & 1 == 1,
-                condition.has_kind(EventKind::Exit)
-            );
+            assert_eq!(condition.matches(&event.process, event.status), is_match, "{condition:?}");
         }
     }
 
     #[test]
+    fn containers_and_units_are_those_of_the_cgroup() {
+        let id = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c38428142970";
+        let cgroup =
+            format!("0::/user.slice/user-1.slice/user@1.service/app.slice/web.service/docker-{id}.scope");
+        let view = ProcessView { cgroup: Some(cgroup.as_bytes()), ..PROCESS };
+        let any = ProcessCondition::default;
+        let unit = |pattern| ProcessCondition { unit: Some(Glob::new(pattern).unwrap()), ..any() };
+        let container = |id: &str| ProcessCondition { container: Some(id.into()), ..any() };
+        assert!(unit("user@*").matches(&view, None) && unit("web").matches(&view, None));
+        assert!(!unit("app").matches(&view, None));
+        assert!(container(id).matches(&view, None) && container("4f79").matches(&view, None));
+        assert!(!container("f79").matches(&view, None));
+        let both = ProcessCondition { container: Some(b"4f".to_vec()), ..unit("other") };
+        assert!(!both.matches(&view, None));
+        let below = |path: &str, unit| ProcessCondition { cgroup: Some(path.into()), ..unit };
+        assert!(below("/user.slice", unit("web")).matches(&view, None));
+        assert!(!below("/system.slice", unit("web")).matches(&view, None));
+    }
+
+    #[test]
+    fn kinds_and_ends_decide_which_events_can_match() {
+        let bit = |kind: EventKind| 1 << kind as u32;
+        let (exec, exit_kind) = (EventKind::Exec, EventKind::Exit);
+        let ended = ProcessCondition { ends: vec![Signal(11)], ..ProcessCondition::default() };
+        let any = EventCondition::default();
+        assert_eq!(any.kind_mask().count_ones() as usize, EventKind::ALL.len());
+        assert!(any.matches(&exit(0)));
+        let execs = EventCondition { kinds: vec![exec], ..any.clone() };
+        assert_eq!(execs.kind_mask(), bit(exec));
+        assert!(!execs.matches(&exit(0)));
+        let ends = EventCondition { process: ended.clone(), ..any };
+        assert_eq!(ends.kind_mask(), bit(exit_kind));
+        assert!(ends.matches(&exit(11)) && !ends.matches(&exit(9)));
+        assert!(!ends.matches(&EventView { kind: exec, ..exit(11) }));
+        assert_eq!(EventCondition { kinds: vec![exec], process: ended }.kind_mask(), 0);
+    }
+
+    #[test]
     fn all_conditions_must_match() {
-        let all = EventCondition {
-            signals: vec![11],
+        let all = ProcessCondition {
+            ends: vec![Signal(11)],
             comm: Some(b"nginx".to_vec()),
             uids: vec![33],
-            ..EventCondition::default()
+            ..ProcessCondition::default()
         };
-        assert!(all.matches(&exit(11)));
-        assert!(!EventCondition { uids: vec![34], ..all.clone() }.matches(&exit(11)));
-        assert!(!all.matches(&exit(6)));
-        assert_eq!(all.kind_mask(), 1 << EventKind::Exit as u32);
+        let matches = |condition: &ProcessCondition, raw| condition.matches(&PROCESS, exit(raw).status);
+        assert!(matches(&all, 11));
+        assert!(!matches(&ProcessCondition { uids: vec![34], ..all.clone() }, 11));
+        assert!(!matches(&all, 6));
     }
 
     #[test]
     fn unknown_properties_satisfy_no_condition() {
         let unknown = EventView { kind: EventKind::Exit, status: None, process: ProcessView::default() };
-        let any = EventCondition::default;
-        assert!(any().matches(&unknown));
+        let any = ProcessCondition::default;
+        assert!(any().matches(&unknown.process, None));
         for condition in [
-            EventCondition { signals: vec![11], ..any() },
-            EventCondition { exit_codes: vec![0], ..any() },
-            EventCondition { longer_than_ns: Some(0), ..any() },
-            EventCondition { comm: Some(Vec::new()), ..any() },
-            EventCondition { exe: Some(Glob::new("**").unwrap()), ..any() },
-            EventCondition { args: regex(""), ..any() },
-            EventCondition { uids: vec![0], ..any() },
-            EventCondition { cgroup: Some(b"/".to_vec()), ..any() },
+            ProcessCondition { ends: vec![Signal(11)], ..any() },
+            ProcessCondition { ends: vec![Code(0)], ..any() },
+            ProcessCondition { longer_than_ns: Some(0), ..any() },
+            ProcessCondition { comm: Some(Vec::new()), ..any() },
+            ProcessCondition { exe: Some(Glob::new("**").unwrap()), ..any() },
+            ProcessCondition { args: regex(""), ..any() },
+            ProcessCondition { uids: vec![0], ..any() },
+            ProcessCondition { cgroup: Some(b"/".to_vec()), ..any() },
+            ProcessCondition { unit: Some(Glob::new("*").unwrap()), ..any() },
+            ProcessCondition { container: Some(Vec::new()), ..any() },
         ] {
-            assert!(!condition.matches(&unknown), "{condition:?}");
+            assert!(!condition.matches(&unknown.process, None), "{condition:?}");
+            assert!(!condition.is_empty());
         }
     }
 
@@ -262,11 +332,11 @@ mod tests {
     fn only_the_first_arguments_are_searched() {
         let mut args = vec![b'a'; 1 << 20];
         args.extend(b"needle\0");
-        let event = EventView { process: ProcessView { args: Some(&args), ..PROCESS }, ..exit(0) };
-        let condition = |pattern| EventCondition { args: regex(pattern), ..EventCondition::default() };
-        assert!(!condition("needle").matches(&event));
+        let view = ProcessView { args: Some(&args), ..PROCESS };
+        let condition = |pattern| ProcessCondition { args: regex(pattern), ..ProcessCondition::default() };
+        assert!(!condition("needle").matches(&view, None));
         // A pattern that makes backtracking engines take exponential time.
-        assert!(!condition("^(a+)+$x").matches(&event));
-        assert!(condition("^(a|aa)+$").matches(&event));
+        assert!(!condition("^(a+)+$x").matches(&view, None));
+        assert!(condition("^(a|aa)+$").matches(&view, None));
     }
 }

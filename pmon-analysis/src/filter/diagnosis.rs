@@ -4,8 +4,7 @@ use pmon_core::MonoNs;
 use pmon_core::capture::SelfGenerated;
 use pmon_core::wire::{Event, EventKind};
 
-use super::{Filter, is_thread_only};
-use crate::process::ProcessTable;
+use super::{Filter, ProcessLookup};
 use crate::wall_clock::WallClock;
 
 /// Records which conditions of a [`Filter`] matched at least one event, independently of the other
@@ -22,8 +21,8 @@ pub struct FilterDiagnosis {
     pub pid: bool,
     /// Whether an event concerned the selected tree.
     pub tree: bool,
-    /// Whether an event concerned a process with the selected name.
-    pub name: bool,
+    /// Whether an event concerned a process that satisfied the conditions on it.
+    pub process: bool,
     /// Whether an event was within the selected time range.
     pub time: bool,
     /// Whether an event was hidden only because threads are hidden.
@@ -39,7 +38,7 @@ impl FilterDiagnosis {
         &mut self,
         filter: &Filter,
         event: Option<&Event>,
-        processes: &ProcessTable,
+        processes: &impl ProcessLookup,
         wall: &WallClock,
     ) {
         let kind = event.map_or(EventKind::Unknown, Event::kind);
@@ -51,9 +50,9 @@ impl FilterDiagnosis {
         };
         let is_pid = filter.has_pid(event);
         let is_tree = filter.has_tree(event);
-        let is_name = filter.has_name(event, processes);
+        let is_process = filter.has_process(event, processes);
         let is_time = filter.matches_time(event.time, wall);
-        let is_all = is_kind && is_pid && is_tree && is_name && is_time;
+        let is_all = is_kind && is_pid && is_tree && is_process && is_time;
         if filter.hide_self_generated.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some()) {
             self.own |= is_all;
             return;
@@ -61,11 +60,11 @@ impl FilterDiagnosis {
         self.events += 1;
         let (first, last) = self.span.get_or_insert((event.time, event.time));
         (*first, *last) = (event.time.min(*first), event.time.max(*last));
-        self.thread |= is_all && filter.hide_threads && is_thread_only(event, processes.last_exit());
+        self.thread |= is_all && filter.hides_thread(event, processes);
         self.kind |= is_kind;
         self.pid |= is_pid;
         self.tree |= is_tree;
-        self.name |= is_name;
+        self.process |= is_process;
         self.time |= is_time;
     }
 }
@@ -76,7 +75,8 @@ mod tests {
     use pmon_core::{Cpu, Seq, Task, Tgid};
 
     use super::*;
-    use crate::filter::{ProcessTree, TimeBound};
+    use crate::ProcessTable;
+    use crate::filter::{ProcessCondition, ProcessTree, TimeBound};
 
     fn event(time: u64, task: (u32, u32)) -> Event {
         let body = EventBody::Exit { task: Task::new(task.0, task.1), code: 0, signal: 17, parent: None };
@@ -99,7 +99,7 @@ mod tests {
             kind: true,
             pid: true,
             tree: true,
-            name: true,
+            process: true,
             time: true,
             ..FilterDiagnosis::default()
         };
@@ -112,8 +112,9 @@ mod tests {
         );
         let tree = Filter { tree: Some(ProcessTree::new(Tgid(11))), ..Filter::default() };
         assert_eq!(diagnose(&tree), FilterDiagnosis { tree: false, ..all });
-        let name = Filter { name: Some(b"sh".to_vec()), ..Filter::default() };
-        assert_eq!(diagnose(&name), FilterDiagnosis { name: false, ..all });
+        let comm = ProcessCondition { comm: Some(b"sh".to_vec()), ..ProcessCondition::default() };
+        let process = Filter { process: comm, ..Filter::default() };
+        assert_eq!(diagnose(&process), FilterDiagnosis { process: false, ..all });
         let later = Filter { since: Some(TimeBound::Mono(MonoNs(10))), ..Filter::default() };
         assert_eq!(diagnose(&later), FilterDiagnosis { time: false, ..all });
         let between = Filter {

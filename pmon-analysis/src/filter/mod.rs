@@ -2,24 +2,32 @@
 
 mod condition;
 mod diagnosis;
+mod end_condition;
 mod exit_index;
 mod glob;
+mod life_filter;
 mod pid_set;
 mod process_tree;
+mod process_view;
 
-use pmon_core::capture::SelfGenerated;
+use pmon_core::capture::{Meta, SelfGenerated};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use crate::process::{ProcessExit, ProcessTable};
 use crate::timeline::OwnedRecord;
+use crate::wait_status::WaitStatus;
 use crate::wall_clock::WallClock;
 
-pub use condition::{EventCondition, EventView, ProcessView};
+pub use condition::{EventCondition, EventView, ProcessCondition, compile_regex};
 pub use diagnosis::FilterDiagnosis;
+pub use end_condition::{EndCondition, EndConditionError};
 pub use exit_index::ExitIndex;
 pub use glob::{Glob, GlobError};
+pub use life_filter::LifeFilter;
 pub use process_tree::ProcessTree;
+pub use process_view::{ProcessLookup, ProcessView, command_line};
+pub use regex::bytes::Regex;
 
 /// Start or end of a time range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +36,26 @@ pub enum TimeBound {
     Mono(MonoNs),
     /// Wall-clock time in nanoseconds since 1970-01-01T00:00Z.
     Wall(i64),
+}
+
+impl TimeBound {
+    /// Returns whether a time is earlier than this one. A time is earlier than any of a clock that
+    /// does not show it.
+    pub fn is_after(self, time: MonoNs, wall: &WallClock) -> bool {
+        match self {
+            Self::Mono(bound) => time < bound,
+            Self::Wall(bound) => wall.at(time).is_none_or(|time| time < bound),
+        }
+    }
+
+    /// Returns whether a time is later than this one. A time is later than any of a clock that does
+    /// not show it.
+    pub fn is_before(self, time: MonoNs, wall: &WallClock) -> bool {
+        match self {
+            Self::Mono(bound) => time > bound,
+            Self::Wall(bound) => wall.at(time).is_none_or(|time| time > bound),
+        }
+    }
 }
 
 /// Conditions on events. An event must satisfy all of them; an empty or `None` field is no
@@ -41,13 +69,15 @@ pub struct Filter {
     /// A process and its descendants. If the ID of the process is reused, the new process counts
     /// too.
     pub tree: Option<ProcessTree>,
-    /// Name of the process after the event.
-    pub name: Option<Vec<u8>>,
+    /// Conditions on the process after the event; for an exit, before it. Those on its end select
+    /// the exit that ends it.
+    pub process: ProcessCondition,
     /// Earliest time.
     pub since: Option<TimeBound>,
     /// Latest time.
     pub until: Option<TimeBound>,
-    /// Whether to hide the forks and exits of threads, except the exit that ends a process.
+    /// Whether to hide the forks and exits of threads, except the exit that ends a process, and the
+    /// names that the recorder gives to its own threads.
     pub hide_threads: bool,
     /// Process ID of the recorder, to hide the events that it generates to check the reception.
     pub hide_self_generated: Option<Tgid>,
@@ -56,12 +86,27 @@ pub struct Filter {
 impl Filter {
     /// Returns whether [`Filter::matches`] uses its argument `processes`.
     pub fn needs_processes(&self) -> bool {
-        self.name.is_some() || self.hide_threads
+        !self.process.is_empty() || self.hide_threads
     }
 
     /// Returns whether the filter uses the details of records passed to [`Filter::observe`].
     pub fn needs_details(&self) -> bool {
-        self.name.is_some() || self.tree.is_some()
+        self.process.needs_properties() || self.needs_live_processes() || self.tree.is_some()
+    }
+
+    /// Returns a process table for [`Filter::matches`]. It is [detailed](ProcessTable::detailed) if
+    /// the filter needs that. `meta` is that of the capture, if its header is known.
+    pub fn process_table(&self, meta: Option<&Meta>) -> ProcessTable {
+        match (self.needs_live_processes(), meta) {
+            (false, _) => ProcessTable::new(),
+            (true, Some(meta)) => ProcessTable::detailed(meta),
+            (true, None) => ProcessTable::detailed(&Meta::default()),
+        }
+    }
+
+    /// Returns whether the filter needs a [detailed](ProcessTable::detailed) table.
+    pub fn needs_live_processes(&self) -> bool {
+        self.process.needs_live_process()
     }
 
     /// Applies the next record, whether it is shown or not. Call this before [`Filter::matches`].
@@ -74,33 +119,37 @@ impl Filter {
     /// Returns whether an event satisfies all conditions. The record of the event must have been
     /// applied to `processes`. `None` is a datagram without a readable event, which has the kind
     /// `unknown`, no process and no time.
-    pub fn matches(&self, event: Option<&Event>, processes: &ProcessTable, wall: &WallClock) -> bool {
+    pub fn matches(&self, event: Option<&Event>, processes: &impl ProcessLookup, wall: &WallClock) -> bool {
         let kind = event.map_or(EventKind::Unknown, Event::kind);
         if !self.kinds.is_empty() && !self.kinds.contains(&kind) {
             return false;
         }
         let Some(event) = event else {
-            let about_processes = !self.pids.is_empty() || self.tree.is_some() || self.name.is_some();
+            let about_processes = !self.pids.is_empty() || self.tree.is_some() || !self.process.is_empty();
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
-        (!self.hide_threads || !is_thread_only(event, processes.last_exit()))
+        !self.hides_thread(event, processes)
             && self.hide_self_generated.is_none_or(|recorder| SelfGenerated::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.has_tree(event)
-            && self.has_name(event, processes)
+            && self.has_process(event, processes)
             && self.matches_time(event.time, wall)
     }
 
     /// Returns whether a time span without a process, such as a loss, overlaps the time range. A
     /// loss is always shown then, because any event may have been lost.
     pub fn matches_span(&self, from: MonoNs, until: MonoNs, wall: &WallClock) -> bool {
-        self.since.is_none_or(|since| !is_before(until, since, wall))
-            && self.until.is_none_or(|last| !is_after(from, last, wall))
+        self.since.is_none_or(|since| !since.is_after(until, wall))
+            && self.until.is_none_or(|last| !last.is_before(from, wall))
     }
 
     /// Returns whether a time is within the time range.
     pub fn matches_time(&self, time: MonoNs, wall: &WallClock) -> bool {
         self.matches_span(time, time, wall)
+    }
+
+    fn hides_thread(&self, event: &Event, processes: &impl ProcessLookup) -> bool {
+        self.hide_threads && is_thread_only(event, processes.last_exit(), self.hide_self_generated)
     }
 
     fn has_pid(&self, event: &Event) -> bool {
@@ -112,9 +161,21 @@ impl Filter {
         self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
     }
 
-    fn has_name(&self, event: &Event, processes: &ProcessTable) -> bool {
-        let Some(name) = &self.name else { return true };
-        event.task().is_some_and(|task| processes.name(task.tgid) == Some(name))
+    fn has_process(&self, event: &Event, processes: &impl ProcessLookup) -> bool {
+        if self.process.is_empty() {
+            return true;
+        }
+        let Some(task) = event.task() else { return false };
+        let mut status = None;
+        if self.process.needs_end() {
+            let is_exit = matches!(event.body, EventBody::Exit { .. });
+            status = match processes.last_exit().filter(|_| is_exit) {
+                Some(ProcessExit::Ended { status }) => Some(WaitStatus::from_raw(status)),
+                Some(ProcessExit::Unknown) if task.is_leader() => None,
+                _ => return false,
+            };
+        }
+        self.process.matches(&processes.view(task.tgid, event.time), status)
     }
 }
 
@@ -129,9 +190,10 @@ fn tasks(event: &Event) -> impl Iterator<Item = Task> {
 }
 
 /// Returns whether an event is the fork or the exit of a thread and does not end its process.
-/// `exit` is the effect of an exit event on its process.
-fn is_thread_only(event: &Event, exit: Option<ProcessExit>) -> bool {
+/// `exit` is the effect of an exit event on its process. The recorder also names its threads.
+fn is_thread_only(event: &Event, exit: Option<ProcessExit>, recorder: Option<Tgid>) -> bool {
     match event.body {
+        EventBody::Comm { task, .. } => !task.is_leader() && Some(task.tgid) == recorder,
         EventBody::Fork { child, .. } => !child.is_leader(),
         EventBody::Exit { task, .. } => match exit {
             Some(ProcessExit::Ended { .. }) => false,
@@ -139,20 +201,6 @@ fn is_thread_only(event: &Event, exit: Option<ProcessExit>) -> bool {
             Some(ProcessExit::Unknown) | None => !task.is_leader(),
         },
         _ => false,
-    }
-}
-
-fn is_before(time: MonoNs, bound: TimeBound, wall: &WallClock) -> bool {
-    match bound {
-        TimeBound::Mono(bound) => time < bound,
-        TimeBound::Wall(bound) => wall.at(time).is_none_or(|time| time < bound),
-    }
-}
-
-fn is_after(time: MonoNs, bound: TimeBound, wall: &WallClock) -> bool {
-    match bound {
-        TimeBound::Mono(bound) => time > bound,
-        TimeBound::Wall(bound) => wall.at(time).is_none_or(|time| time > bound),
     }
 }
 
@@ -274,5 +322,56 @@ mod tests {
         assert!(!matches(&filter, sid(1)));
         let filter = Filter { pids: vec![1], ..Filter::default() };
         assert!(!filter.matches(None, &ProcessTable::new(), &WallClock::new()));
+    }
+
+    type Change = fn(&mut ProcessCondition);
+
+    fn with(change: impl FnOnce(&mut ProcessCondition)) -> Filter {
+        let mut filter = Filter::default();
+        change(&mut filter.process);
+        filter
+    }
+
+    #[test]
+    fn each_condition_states_what_it_needs() {
+        // Whether it needs processes, details, and a detailed table.
+        let needs = |filter: &Filter| {
+            let is_detailed = filter.process_table(None).is_detailed();
+            assert_eq!(filter.process_table(Some(&Meta::default())).is_detailed(), is_detailed);
+            assert_eq!(filter.needs_live_processes(), is_detailed);
+            (filter.needs_processes(), filter.needs_details(), is_detailed)
+        };
+        let pids = Filter { pids: vec![1], kinds: vec![EventKind::Exec], ..Filter::default() };
+        assert_eq!(needs(&pids), (false, false, false));
+        let threads = Filter { hide_threads: true, ..Filter::default() };
+        assert_eq!(needs(&threads), (true, false, false));
+        let tree = Filter { tree: Some(ProcessTree::new(Tgid(1))), ..Filter::default() };
+        assert_eq!(needs(&tree), (false, true, false));
+        let failed = with(|of| of.ends = vec![EndCondition::Failed]);
+        assert_eq!(needs(&failed), (true, false, false));
+        assert_eq!(needs(&with(|of| of.comm = Some(b"sh".to_vec()))), (true, true, false));
+        let all: [(&str, Change); 7] = [
+            ("longer", |of| of.longer_than_ns = Some(1)),
+            ("exe", |of| of.exe = Glob::new("a").ok()),
+            ("args", |of| of.args = Regex::new("a").ok()),
+            ("uids", |of| of.uids = vec![0]),
+            ("unit", |of| of.unit = Glob::new("a").ok()),
+            ("container", |of| of.container = Some(Vec::new())),
+            ("cgroup", |of| of.cgroup = Some(Vec::new())),
+        ];
+        for (name, change) in all {
+            assert_eq!(needs(&with(change)), (true, true, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_datagram_has_no_time_and_satisfies_no_condition_on_processes() {
+        let matches = |filter: Filter| filter.matches(None, &ProcessTable::new(), &WallClock::new());
+        assert!(matches(Filter::default()));
+        let bound = Some(TimeBound::Mono(MonoNs(0)));
+        assert!(!matches(Filter { since: bound, ..Filter::default() }));
+        assert!(!matches(Filter { until: bound, ..Filter::default() }));
+        assert!(!matches(Filter { tree: Some(ProcessTree::new(Tgid(1))), ..Filter::default() }));
+        assert!(!matches(with(|of| of.uids = vec![0])));
     }
 }

@@ -73,6 +73,11 @@ impl ProcessTable {
         Self { live: Some(Box::new(LiveProcesses::new(meta))), ..Self::default() }
     }
 
+    /// Returns whether the table keeps the details of running processes.
+    pub fn is_detailed(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// Applies the next record.
     pub fn apply(&mut self, record: &OwnedRecord) {
         self.last_exit = None;
@@ -134,6 +139,13 @@ impl ProcessTable {
     /// Returns the existing process with this ID from a [detailed](ProcessTable::detailed) table.
     pub fn live_process(&self, pid: Tgid) -> Option<&LiveProcess> {
         self.live.as_ref()?.get(pid)
+    }
+
+    /// Returns how long a process of this [detailed](ProcessTable::detailed) table has existed at
+    /// `time`, in ns without suspend. `None` if its start is unknown.
+    pub fn age_ns(&self, process: &LiveProcess, time: MonoNs) -> Option<u64> {
+        let start = process.start.or_else(|| self.live.as_ref()?.mono_of_ticks(process.start_ticks?))?;
+        Some(time.0.saturating_sub(start.0))
     }
 
     /// Returns the existing process that has this thread, unless it is the process's first thread.

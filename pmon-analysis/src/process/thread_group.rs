@@ -258,4 +258,44 @@ mod tests {
         group.exec();
         assert_eq!(end(&mut group, 3 << 8), ended(3 << 8));
     }
+
+    #[test]
+    fn all_threads_are_known_from_a_fork_or_a_scan_until_a_loss() {
+        let mut state = ExitState::forked(3);
+        assert!(state.knows_threads(3) && !state.knows_threads(4));
+        state.mark_single_threaded(5, 1);
+        assert!(!state.knows_threads(5), "another thread may have exited before the scan");
+        state.mark_single_threaded(5, 0);
+        assert!(state.knows_threads(5) && !state.has_first_ended());
+        let exit = (MonoNs(1), Task::new(20, 20), 0);
+        assert_eq!(state.end(exit, ProcessState::Alive, 5, 1), GOES_ON);
+        assert!(state.has_first_ended());
+        state.mark_single_threaded(6, 0);
+        assert!(!state.knows_threads(6), "the scan may have found the first thread as a zombie");
+        assert!(!ExitState::default().knows_threads(0));
+    }
+
+    #[test]
+    fn exits_that_are_a_millisecond_apart_are_in_order() {
+        let status = |later: u64| {
+            let mut state = ExitState::forked(0);
+            let unknown = ProcessState::Unknown;
+            state.end((MonoNs(5), Task::new(21, 20), 7 << 8), unknown, 0, 0);
+            state.end((MonoNs(5 + later), Task::new(20, 20), 0), unknown, 0, 0)
+        };
+        assert_eq!((status(NEAR_NS - 1), status(NEAR_NS)), (ended(7 << 8), ended(0)));
+    }
+
+    #[test]
+    fn a_scan_that_finds_one_thread_makes_the_group_known() {
+        let exit = (MonoNs(1), Task::new(20, 20), 0);
+        let mut group = ThreadGroup::forked(0);
+        group.add(Tid(21));
+        assert_eq!(group.len(), 1);
+        group.mark_single_threaded(1);
+        assert_eq!(group.end(exit, ProcessState::Unknown, 1), ProcessExit::Unknown);
+        let mut group = ThreadGroup::default();
+        group.mark_single_threaded(1);
+        assert_eq!(group.end(exit, ProcessState::Unknown, 1), ended(0));
+    }
 }

@@ -11,6 +11,7 @@ use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
 use super::record::{OwnedRecord, TimelineItem};
+use crate::process::IdHash;
 
 /// Maximum number of delayed records.
 pub const MAX_HELD: usize = 1 << 16;
@@ -43,7 +44,7 @@ pub struct DetailsJoiner {
     /// Number of the first record in `delayed`, in the order of arrival.
     first: u64,
     /// Numbers of the execs whose details have not arrived.
-    awaited: HashMap<(Tgid, MonoNs), u64>,
+    awaited: HashMap<(Tgid, MonoNs), u64, IdHash>,
     now: MonoNs,
 }
 
@@ -68,7 +69,7 @@ impl DetailsJoiner {
             delayed: VecDeque::new(),
             delayed_bytes: 0,
             first: 0,
-            awaited: HashMap::new(),
+            awaited: HashMap::default(),
             now: MonoNs(0),
         }
     }

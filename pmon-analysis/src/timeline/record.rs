@@ -1,6 +1,8 @@
 //! Records that own their bytes, and their size in memory.
 
-use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Snapshot, Unobserved, Usage};
+use pmon_core::capture::{
+    Blind, ClockAnchor, Details, End, Loss, Record, RecordedDatagram, Snapshot, Unobserved, Usage,
+};
 use pmon_core::wire::Event;
 
 /// An event with its details and usage.
@@ -50,6 +52,38 @@ impl OwnedRecord {
     /// Returns the memory of the record, in bytes.
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.heap_memory()
+    }
+
+    /// Passes the records from which this one was joined to `visit`: an event, then its details.
+    pub fn visit(&mut self, mut visit: impl FnMut(&Record<'_>)) {
+        match self {
+            Self::Event(TimelineItem { event, raw, details, usage }) => {
+                let datagram = match (raw, event) {
+                    (Some(raw), _) => RecordedDatagram::Raw(raw),
+                    (None, Some(event)) => RecordedDatagram::Event(*event),
+                    (None, None) => return,
+                };
+                // The boxes move into the records and back, without a copy.
+                let record = Record::Event(datagram, usage.take());
+                visit(&record);
+                if let Record::Event(_, taken) = record {
+                    *usage = taken;
+                }
+                let record = details.take().map(Record::Details);
+                record.iter().for_each(&mut visit);
+                if let Some(Record::Details(taken)) = record {
+                    *details = Some(taken);
+                }
+            }
+            Self::Details(details) => visit(&Record::Details(details.clone())),
+            Self::Loss(loss) => visit(&Record::Loss(*loss)),
+            Self::Blind(blind) => visit(&Record::Blind(*blind)),
+            Self::Unobserved(span) => visit(&Record::Unobserved(*span)),
+            Self::Clock(anchor) => visit(&Record::Clock(*anchor)),
+            Self::Snapshot(snapshot) => visit(&Record::Snapshot(*snapshot)),
+            Self::End(end) => visit(&Record::End(*end)),
+            Self::Unknown { kind } => visit(&Record::Unknown { kind: *kind }),
+        }
     }
 
     pub(super) fn heap_memory(&self) -> usize {

@@ -1,11 +1,11 @@
 //! Verification across the segments of a recording: what lies between them, and when there are no
 //! events.
 
-use pmon_core::MonoNs;
 use pmon_core::capture::{
     Damage, Header, Record, RecordedDatagram, SegmentReason, Unobserved, UnobservedReason,
 };
 use pmon_core::wire::ByteOrder;
+use pmon_core::{MonoNs, Tgid};
 
 use super::{Problem, Verifier, VerifyReport};
 use crate::WallClock;
@@ -79,7 +79,8 @@ pub enum Finding {
         /// Number of its last events that were not written, if the next segment shows it.
         unwritten: Option<u64>,
     },
-    /// Events between two segments are missing, although one continues the other.
+    /// Events between two segments are missing, although one continues the other, or those of a
+    /// damaged part after the last event of the first one.
     Absent {
         /// Name of the segment before them.
         after: String,
@@ -87,14 +88,18 @@ pub enum Finding {
         before: String,
         /// Number of the events.
         events: u64,
+        /// Whether the segment before them is damaged.
+        is_damaged: bool,
     },
-    /// A capture begins before the one before it ends, and does not continue it: they are of two
-    /// recorders that ran at the same time.
+    /// A capture begins before the one before it ends, and does not continue it.
     Overlap {
         /// Name of the earlier capture.
         after: String,
         /// Name of the later capture.
         before: String,
+        /// Whether both hold the same part of one recording, as two clips can. Otherwise they are
+        /// of two recorders that ran at the same time.
+        is_repeated: bool,
     },
     /// A capture could not be read.
     Unreadable {
@@ -161,7 +166,7 @@ struct KnownSegment {
     uuid: [u8; 16],
     boot_id: String,
     machine_id: String,
-    host: String,
+    recorder: Option<Tgid>,
 }
 
 /// Verifies the captures of a recording. Apply every record and every damage in order, and call
@@ -180,6 +185,8 @@ pub struct ChainVerifier {
     is_sealed: bool,
     /// Whether every number up to the last gap is accounted for.
     is_accounted: bool,
+    /// Whether the current capture has an unreadable part.
+    is_damaged: bool,
 }
 
 impl ChainVerifier {
@@ -195,11 +202,12 @@ impl ChainVerifier {
             since: MonoNs(0),
             is_sealed: false,
             is_accounted: true,
+            is_damaged: false,
         };
         if let Some(meta) = first.header.map(|header| &header.meta)
             && let Some(segment) = &meta.segment
         {
-            this.verifier.begin_at(&segment.positions);
+            this.verifier.begin_at(&segment.positions, meta.start.mono);
             let continues = meta.previous.is_some();
             this.chain.is_pruned = continues;
             this.chain.single = Some((segment.reason, continues));
@@ -224,6 +232,7 @@ impl ChainVerifier {
 
     /// Applies an unreadable part of the current capture.
     pub fn damage(&mut self, damage: &Damage) {
+        self.is_damaged = true;
         self.verifier.damage(damage);
     }
 
@@ -264,6 +273,7 @@ impl ChainVerifier {
     /// Notes the capture that begins.
     fn enter(&mut self, segment: SegmentFacts<'_>) {
         self.chain.segments += 1;
+        self.is_damaged = false;
         if segment.is_misnamed {
             self.chain.add_finding(Finding::Misnamed { name: segment.name.to_owned() });
         }
@@ -281,7 +291,7 @@ impl ChainVerifier {
             uuid: header.uuid,
             boot_id: meta.boot_id.clone(),
             machine_id: meta.machine_id.clone(),
-            host: meta.host.clone(),
+            recorder: meta.recorder(),
         });
     }
 
@@ -291,22 +301,24 @@ impl ChainVerifier {
         let is_same_boot = meta.boot_id == before.boot_id;
         let is_next = meta.previous == Some(before.uuid);
         let segment = meta.segment.as_ref();
-        if (&meta.machine_id, &meta.host) != (&before.machine_id, &before.host)
-            && meta.machine_id != before.machine_id
-        {
+        if meta.machine_id != before.machine_id {
             self.chain.add_finding(Finding::OtherMachine { name: name.to_owned() });
             self.verifier.add_contradiction(Problem::OtherMachine);
         }
         if is_next
             && is_same_boot
             && let Some(segment) = segment.filter(|segment| segment.reason.is_continuous())
+            && self.verifier.is_continued_at(segment)
+            // Otherwise, events that were not written are absent, and their number is unknown.
+            && (is_clean || self.verifier.has_numbers_before(&segment.positions))
         {
             let absent = self.verifier.divide(&segment.positions, meta.recorder());
             self.verifier.add_absent(absent);
             let finding = if !is_clean {
                 Finding::Unclean { name: before.name.clone(), unwritten: Some(absent) }
             } else if absent > 0 {
-                Finding::Absent { after: before.name.clone(), before: name.to_owned(), events: absent }
+                let (after, before) = (before.name.clone(), name.to_owned());
+                Finding::Absent { after, before, events: absent, is_damaged: self.is_damaged }
             } else {
                 return;
             };
@@ -317,9 +329,12 @@ impl ChainVerifier {
         let is_missing = meta.previous.is_some() && !is_next;
         let is_overlap = is_same_boot && self.verifier.progress().0 > Some(meta.start.mono);
         if is_overlap {
+            // Two processes that run at the same time have different ids.
+            let is_repeated = before.recorder.is_some() && before.recorder == meta.recorder();
             let (after, before) = (before.name.clone(), name.to_owned());
-            self.chain.add_finding(Finding::Overlap { after, before });
-            self.verifier.add_contradiction(Problem::Overlap);
+            self.chain.add_finding(Finding::Overlap { after, before, is_repeated });
+            let problem = if is_repeated { Problem::Repeated } else { Problem::Overlap };
+            self.verifier.add_contradiction(problem);
         } else if is_missing {
             let (after, before) = (before.name.clone(), name.to_owned());
             self.chain.add_finding(Finding::Missing { after, before, events });
@@ -336,7 +351,7 @@ impl ChainVerifier {
         self.break_off(is_clean, gap, header.byte_order, Some(is_same_boot));
         self.verifier.recorder = meta.recorder();
         if let Some(segment) = segment {
-            self.verifier.begin_at(&segment.positions);
+            self.verifier.begin_at(&segment.positions, meta.start.mono);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pmon_core::accounting::LossByCause;
-use pmon_core::capture::{End, RingCounts};
+use pmon_core::capture::{End, RingCounts, SegmentInfo, SegmentReason};
 
 use super::{
     Cpu, CpuCounts, CpuPosition, CpuSequence, FencePosition, MAX_CPUS, MonoNs, Problem, Tgid,
@@ -72,10 +72,16 @@ pub(super) fn add_end(end: &mut End, before: &End) {
 }
 
 impl Verifier {
-    /// Begins at these positions: the first event of each of these CPUs must have the stated
-    /// number, unless events are lost.
-    pub fn begin_at(&mut self, positions: &[CpuPosition]) {
+    /// Begins at these positions, which are those at `start`: the first event of each of these CPUs
+    /// must have the stated number, unless events are lost.
+    pub fn begin_at(&mut self, positions: &[CpuPosition], start: MonoNs) {
+        self.began_at = start;
         self.is_continued = !positions.is_empty();
+        self.has_all_cpus |= self.is_continued;
+        self.set_positions(positions);
+    }
+
+    fn set_positions(&mut self, positions: &[CpuPosition]) {
         for position in positions.iter().filter(|position| position.cpu.0 < MAX_CPUS) {
             let sequence = CpuSequence {
                 next: position.next,
@@ -100,7 +106,7 @@ impl Verifier {
         for position in positions.iter().filter(|position| position.cpu.0 < MAX_CPUS) {
             let Some(sequence) = self.sequence(position.cpu) else { continue };
             let Some(before) = *sequence else {
-                self.begin_at(&[*position]);
+                self.set_positions(&[*position]);
                 continue;
             };
             let count = position.next.0.wrapping_sub(before.next.0);
@@ -115,6 +121,23 @@ impl Verifier {
             }
         }
         absent
+    }
+
+    /// Whether a segment that begins at these positions continues the current one without a doubt:
+    /// it has a position of each CPU with events, and a restarted recorder has those of all CPUs.
+    pub(super) fn is_continued_at(&self, segment: &SegmentInfo) -> bool {
+        let has_position =
+            |cpu: usize| segment.positions.iter().any(|position| position.cpu.0 as usize == cpu);
+        let mut known = self.cpus.iter().enumerate().filter(|(_, sequence)| sequence.is_some());
+        let knows_all = segment.reason != SegmentReason::Restart || self.has_all_cpus;
+        knows_all && known.all(|(cpu, _)| has_position(cpu))
+    }
+
+    /// Whether the current number of each of these CPUs is known, so that a position shows how many
+    /// events are absent before it.
+    pub(super) fn has_numbers_before(&self, positions: &[CpuPosition]) -> bool {
+        let has_number = |cpu: Cpu| matches!(self.cpus.get(cpu.0 as usize), Some(Some(_)));
+        positions.iter().all(|position| position.cpu.0 >= MAX_CPUS || has_number(position.cpu))
     }
 
     /// Returns the number of events from the current position to these positions; `None` if a

@@ -234,6 +234,11 @@ impl ForkComparison {
         self.compact(reading.from);
     }
 
+    /// Returns whether there was a reading since the start or the last interruption.
+    pub(super) fn has_readings(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Continues after a time without events, during which the number of forks is unknown.
     pub(super) fn interrupt(&mut self) {
         if !self.is_partial {

@@ -10,7 +10,7 @@ mod report;
 use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{
     Blind, CpuCounts, CpuPosition, Damage, DamageKind, End, Excluded, FencePosition, ForkReading, Loss,
-    Record, RecordedDatagram, SelfGenerated, UnreachedReason,
+    Record, RecordedDatagram, SelfGenerated, Unobserved, UnreachedReason,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
@@ -61,8 +61,13 @@ pub struct Verifier {
     forks: ForkComparison,
     /// The first blind spans reported by the recorder, at most [`MAX_BLINDS`].
     blinds: Vec<Blind>,
+    /// Time of the positions at which the capture begins; zero without positions.
+    began_at: MonoNs,
     /// Whether the segment continues another one, so that its first events are known.
     is_continued: bool,
+    /// Whether the next number of every CPU is known: a fence made each one emit an event, or the
+    /// recording began at positions.
+    has_all_cpus: bool,
     /// Totals of the earlier segments.
     base: SegmentBase,
 }
@@ -81,7 +86,9 @@ impl Verifier {
             is_accounted: true,
             forks: ForkComparison::default(),
             blinds: Vec::new(),
+            began_at: MonoNs(0),
             is_continued: false,
+            has_all_cpus: false,
             base: SegmentBase::default(),
         }
     }
@@ -106,7 +113,7 @@ impl Verifier {
                 self.report.unobserved += 1;
                 self.report.unobserved_ns = self.report.unobserved_ns.saturating_add(span.length_ns());
                 self.report.unobserved_reason.get_or_insert(span.reason);
-                self.interrupt();
+                self.interrupt(span);
             }
             Record::Forks(ForkReading::Counted(count)) => {
                 let last = self.cpus.iter().map(|cpu| cpu.as_ref().map(|cpu| cpu.time));
@@ -114,6 +121,7 @@ impl Verifier {
             }
             Record::Forks(ForkReading::Absent { why }) => self.forks.set_absent(why),
             Record::Fence(fence) => {
+                self.has_all_cpus = true;
                 let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
                 // The positions show what a silent CPU emitted before.
                 let is_known = self.is_continued && fence.position == FencePosition::Start;
@@ -285,9 +293,15 @@ impl Verifier {
     }
 
     /// Continues after a time without events: the numbers before and after it are unrelated.
-    fn interrupt(&mut self) {
-        if self.now.is_none() {
+    fn interrupt(&mut self, span: &Unobserved) {
+        let has_numbers = self.cpus.iter().any(Option::is_some);
+        if self.now.is_none() && !has_numbers && !self.forks.has_readings() {
             // Nothing has been counted yet.
+            return;
+        }
+        // An excerpt of which no source covers the beginning has the positions of the first source,
+        // which begins after the span.
+        if self.now.is_none() && span.until <= self.began_at {
             return;
         }
         self.check_absent();

@@ -66,8 +66,10 @@ pub enum Problem {
     OtherMachine,
     /// A capture cannot be read.
     Unreadable,
-    /// A capture begins before the one before it ends.
+    /// A capture begins before one of another recorder ends.
     Overlap,
+    /// Two captures hold the same part of one recording.
+    Repeated,
 }
 
 /// Writes the text of the field `problems` in the JSON output, which must not change.
@@ -92,6 +94,7 @@ impl fmt::Display for Problem {
             }
             Self::AfterEnd => f.write_str("records follow the end"),
             Self::Overlap => f.write_str("captures of two recorders overlap in time"),
+            Self::Repeated => f.write_str("two captures hold the same part of one recording"),
             Self::Unreadable => f.write_str("a capture cannot be read"),
             Self::OtherMachine => f.write_str("a capture of another machine follows"),
         }

@@ -134,6 +134,33 @@ fn numbers_before_and_after_a_time_without_events_are_unrelated() {
 }
 
 #[test]
+fn positions_do_not_hold_after_a_later_time_without_events() {
+    let (from, until, reason) = (MonoNs(11), MonoNs(40), UnobservedReason::Stopped);
+    let gap = || Record::Unobserved(Unobserved { from, until, reason });
+    let verify_at = |start: u64, mut records: Vec<Record<'static>>| {
+        let mut verifier = Verifier::new(ByteOrder::NATIVE, Some(RECORDER));
+        verifier.begin_at(&[CpuPosition { cpu: Cpu(0), next: Seq(10), time: MonoNs(9) }], MonoNs(start));
+        records.push(end(&records));
+        records.iter().for_each(|record| verifier.count(record));
+        verifier.finish(true)
+    };
+    // The positions are those after the span, or before it.
+    for (start, missing) in [(40, 40), (50, 40), (39, 0), (10, 0)] {
+        let report = verify_at(start, vec![gap(), event(0, 50)]);
+        assert_eq!((report.missing, report.unobserved), (missing, 1), "{start}: {report:?}");
+    }
+    let backwards = verify_at(10, vec![gap(), event(0, 5)]);
+    assert_eq!((backwards.verdict(), backwards.problem_count), (Verdict::Blind, 0), "{backwards:?}");
+    // A loss without an event shows numbers too.
+    let report = verify_sealed(vec![loss(0, 5, 9, LossCause::Storage), gap(), event(0, 50)]);
+    assert_eq!(report.problem_count, 0, "{report:?}");
+    // The forks during the span are unknown, even if no event precedes it.
+    let records = vec![forks(10, 1, 1), gap(), at(0, 41, 50), forks(45, 100, 1), forks(46, 100, 1)];
+    let report = verify_sealed([records, vec![at(0, 60, 51)]].concat());
+    assert_eq!(report.forks.missing, 0, "{report:?}");
+}
+
+#[test]
 fn a_wrong_count_of_excluded_events_is_a_contradiction() {
     for wrong in [excluded(0, 15, 3), excluded(0, 15, 5), excluded(0, 14, 4), excluded(9, 15, 4)] {
         let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), wrong]);

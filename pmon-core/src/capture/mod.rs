@@ -14,18 +14,21 @@ mod reader;
 mod records;
 
 pub use codec::{
-    Block, BlockDecoder, BlockOutline, EncodeError, EncodedBlock, Encoder, Note, OutlinedCpu, Records,
+    Block, BlockDecoder, BlockOutline, BlockSummary, EncodeError, EncodedBlock, Encoder, Note, OutlinedCpu,
+    Records, RecoveredIndex,
 };
 pub use format::{
-    Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, SegmentInfo, SegmentReason, TransportInfo,
+    Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, SegmentInfo, SegmentReason, SignalTracing,
+    TransportInfo,
 };
 pub use reader::{
-    Damage, DamageKind, EncodedItem, Item, Junction, OpenError, Part, Reader, RecordingReader, SeekRecording,
-    Splicer,
+    Damage, DamageKind, EncodedItem, Item, Junction, OpenError, Part, Reader, RecordingReader, ResumePoint,
+    SeekRecording, Splicer,
 };
 pub use records::{
-    Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded, Fence,
-    FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions, ProcessContext, ProcessState, Record,
-    RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, Snapshot, SnapshotReason, Unobserved,
-    UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
+    Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded,
+    FatalSignal, Fence, FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions, ProcessContext,
+    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SignalOrigin, SignalSender,
+    Snapshot, SnapshotReason, Unobserved, UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
+    argv,
 };

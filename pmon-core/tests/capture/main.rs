@@ -14,8 +14,8 @@ mod shared {
 use std::io::Cursor;
 
 use pmon_core::capture::{
-    DamageKind, Details, DetailsSubject, EncodeError, Encoder, Item, MINOR, MissReason, OpenError, Reader,
-    Record, RecordedDatagram, Usage, Witness,
+    DamageKind, Details, DetailsSubject, EncodeError, Encoder, FatalSignal, Item, MINOR, MissReason,
+    OpenError, Reader, Record, RecordedDatagram, Usage, Witness,
 };
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -281,6 +281,30 @@ fn sections(block: &[u8]) -> Vec<(u8, &[u8])> {
         Some((section[0], section))
     })
     .collect()
+}
+
+/// A reader of version 1.3 skips the new columns, so the others must be what they were.
+#[test]
+fn origins_of_signals_change_no_column_of_an_earlier_version() {
+    let without = |owned| match owned {
+        Owned::Exit(bytes, usage) => {
+            Owned::Exit(bytes, Usage { fatal_signal: FatalSignal::default(), ..usage })
+        }
+        owned => owned,
+    };
+    let records = sample_records();
+    let earlier = capture(&records.iter().cloned().map(without).collect::<Vec<_>>(), 5);
+    let (mut new, later) = (0, capture(&records, 5));
+    assert_eq!(blocks(&earlier).len(), blocks(&later).len());
+    // The last block is the index.
+    for (earlier, later) in blocks(&earlier).iter().zip(blocks(&later)).skip(1).rev().skip(1) {
+        let mut later = sections(later);
+        let columns = later.len();
+        later.retain(|(column, _)| *column < 65);
+        new += columns - later.len();
+        assert_eq!(sections(earlier), later);
+    }
+    assert!(new > 6);
 }
 
 /// Returns the bodies of a block's notes, one after the other.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::bytes::{apply, apply32, int};
 use super::events::{Entry, Events};
 use super::file::{Columns, Strings};
-use super::{Context, ReadProcess, ReadRecord, ReadUsage};
+use super::{Context, ReadProcess, ReadRecord, ReadSignal, ReadUsage};
 
 const TICK: u64 = 10_000_000;
 
@@ -114,7 +114,12 @@ impl DetailsSections {
     }
 
     /// Returns the usage of the thread whose exit was just read.
-    pub(crate) fn usage(&mut self, tid: u32, events: &Events, columns: &mut Columns) -> Option<ReadUsage> {
+    pub(crate) fn usage(
+        &mut self,
+        (tid, tgid): (u32, u32),
+        events: &Events,
+        columns: &mut Columns,
+    ) -> Option<ReadUsage> {
         let start = self.start(columns.take("USAGE_START"), origin(tid, events))?;
         let mut take = |name: &str| columns.take(name);
         let numbers = ["CPU", "USER", "SYSTEM", "RSS", "MINOR", "MAJOR", "READ", "WRITE"]
@@ -122,7 +127,9 @@ impl DetailsSections {
         let threads = take("USAGE_THREADS");
         let (state, cpu) = (take("USAGE_PROCESS"), take("USAGE_PROCESS_CPU"));
         let process = [state, if state < 2 { cpu } else { apply(cpu, numbers[0]) }];
-        Some(ReadUsage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
+        let at_least = threads % 2 == 1;
+        let signal = signal(tgid, start, columns);
+        Some(ReadUsage { start, numbers, threads: threads / 2, at_least, process, signal })
     }
 
     /// Returns the start time of a task with this origin.
@@ -218,4 +225,21 @@ impl DetailsSections {
             words.push(strings.at(word));
         }
     }
+}
+
+/// Returns the origin of the signal that killed a process.
+fn signal(tgid: u32, start: u64, columns: &mut Columns) -> ReadSignal {
+    let (victim, origin) = {
+        let value = columns.take("SIGNAL_ORIGIN");
+        (value % 3, value / 3)
+    };
+    let code = (origin > 0).then(|| apply32(columns.take("SIGNAL_CODE"), 0) as i32);
+    let sender = (origin == 2).then(|| {
+        let pid = apply32(columns.take("SENDER_PID"), tgid);
+        let start = apply(columns.take("SENDER_START"), start);
+        let uid = columns.take("SENDER_UID");
+        let comm = [columns.take("SENDER_COMM_LOW"), columns.take("SENDER_COMM_HIGH")];
+        (pid, start, uid, comm.map(u64::to_le_bytes).concat())
+    });
+    ReadSignal { victim, code, sender }
 }

@@ -23,8 +23,8 @@ pub(crate) enum Effect {
     Nothing,
     /// An exec, with the tgid and the time.
     Exec(u32, u64),
-    /// An exit, with the tid.
-    Exit(u32),
+    /// An exit, with the tid and the tgid.
+    Exit(u32, u32),
 }
 
 pub(crate) struct Events {
@@ -200,7 +200,7 @@ impl Events {
         });
         let then = match kind {
             2 => Effect::Exec(data[1], self.time),
-            9 => Effect::Exit(data[0]),
+            9 => Effect::Exit(data[0], data[1]),
             _ => Effect::Nothing,
         };
         (self.datagram([what, cpu, seq, ack], &data, name.as_deref()), then)

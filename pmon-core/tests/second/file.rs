@@ -13,7 +13,7 @@ const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 pub(crate) fn read(file: &[u8]) -> (ReadHeader, Vec<ReadRecord>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
-    assert!(int(file, 10, 2) <= 3);
+    assert!(int(file, 10, 2) <= 4);
     let len = int(file, 12, 4) as usize;
     assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
     let big_endian = file[32] == 2;
@@ -71,6 +71,8 @@ fn metadata(fields: &mut Fields<'_>) -> ReadHeader {
     header.previous = (fields.u8() == 1).then(|| fields.bytes(16));
     header.texts.push(fields.text());
     header.segment = (fields.u8() == 1).then(|| (fields.unsigned(), positions(fields)));
+    let tracing = fields.unsigned();
+    header.signals = (tracing, if tracing == 2 { fields.text() } else { String::new() });
     header
 }
 
@@ -96,7 +98,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// Names of the columns, in the order of their numbers.
-const NAMES: [&str; 65] = [
+const NAMES: [&str; 72] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -162,6 +164,13 @@ const NAMES: [&str; 65] = [
     "USAGE_PROCESS_CPU",
     "DETAILS_THREADS",
     "DETAILS_FORK",
+    "SIGNAL_ORIGIN",
+    "SIGNAL_CODE",
+    "SENDER_PID",
+    "SENDER_START",
+    "SENDER_UID",
+    "SENDER_COMM_LOW",
+    "SENDER_COMM_HIGH",
 ];
 
 /// The columns of a payload, and the number of values taken from each.
@@ -315,7 +324,7 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<ReadRecord> {
         if event < events as u64 {
             let (datagram, then) = state.read(&mut columns, &mut strings);
             let usage = match then {
-                Effect::Exit(tid) => context.usage(tid, &state, &mut columns),
+                Effect::Exit(tid, tgid) => context.usage((tid, tgid), &state, &mut columns),
                 Effect::Exec(tgid, time) => {
                     context.execs.push((tgid, time));
                     None

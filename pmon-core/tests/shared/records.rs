@@ -3,9 +3,10 @@
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
     Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, Encoder, End, Excluded,
-    Fence, FencePosition, ForkCount, ForkReading, Header, Loss, Meta, MissReason, Positions, ProcessContext,
-    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, Unobserved,
-    UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
+    FatalSignal, Fence, FencePosition, ForkCount, ForkReading, Header, Loss, Meta, MissReason, Positions,
+    ProcessContext, ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, SignalOrigin,
+    SignalSender, Snapshot, SnapshotReason, Unobserved, UnobservedReason, UnreachedCpu, UnreachedReason,
+    Usage, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -138,6 +139,18 @@ pub(crate) fn sample_records() -> Vec<Owned> {
         at_least: true,
         process: ProcessState::Ended { status: u32::MAX },
         process_cpu_us: 1 << 40,
+        fatal_signal: FatalSignal {
+            oom_victim: Some(false),
+            origin: SignalOrigin::Process {
+                code: i32::MIN,
+                sender: SignalSender {
+                    pid: u32::MAX,
+                    start_ticks: 1,
+                    uid: u32::MAX,
+                    comm: Comm(*b"oomd\0\xff\0\0\0\0\0\0\0\0\0x"),
+                },
+            },
+        },
     };
     let time = MonoNs(1_010_500);
     let thread =
@@ -354,6 +367,19 @@ fn any_context() -> impl Strategy<Value = ProcessContext> {
     )
 }
 
+pub(crate) fn any_fatal_signal() -> impl Strategy<Value = FatalSignal> {
+    let code = || prop_oneof![3 => -6..3_i32, 1 => any::<i32>()];
+    let comm = any::<[u8; 16]>().prop_map(Comm);
+    let sender = (any::<u32>(), any::<u64>(), any::<u32>(), comm)
+        .prop_map(|(pid, start_ticks, uid, comm)| SignalSender { pid, start_ticks, uid, comm });
+    let origin = prop_oneof![
+        2 => Just(SignalOrigin::Unknown),
+        1 => code().prop_map(|code| SignalOrigin::Kernel { code }),
+        1 => (code(), sender).prop_map(|(code, sender)| SignalOrigin::Process { code, sender }),
+    ];
+    (any::<Option<bool>>(), origin).prop_map(|(oom_victim, origin)| FatalSignal { oom_victim, origin })
+}
+
 fn any_usage() -> impl Strategy<Value = Usage> {
     let process = prop_oneof![
         Just(ProcessState::Unknown),
@@ -361,8 +387,8 @@ fn any_usage() -> impl Strategy<Value = Usage> {
         any::<u32>().prop_map(|status| ProcessState::Ended { status }),
     ];
     let threads = (any::<u32>(), any::<bool>(), process);
-    (any_start(), any::<[u64; 9]>(), any::<[bool; 9]>(), threads).prop_map(
-        |(start_ticks, numbers, is_small, (threads, at_least, process))| {
+    (any_start(), any::<[u64; 9]>(), any::<[bool; 9]>(), threads, any_fatal_signal()).prop_map(
+        |(start_ticks, numbers, is_small, (threads, at_least, process), fatal_signal)| {
             let mut numbers = numbers;
             let small = numbers.iter_mut().zip(is_small).filter(|(_, is_small)| *is_small);
             small.for_each(|(number, _)| *number %= 300);
@@ -381,6 +407,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
                 at_least,
                 process,
                 process_cpu_us: process_cpu,
+                fatal_signal,
             }
         },
     )

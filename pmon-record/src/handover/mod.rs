@@ -31,7 +31,7 @@ pub use service::ServiceManager;
 use state::State;
 
 use crate::options::RecordOptions;
-use pmon_core::capture::TransportInfo;
+use pmon_core::capture::{SignalTracing, TransportInfo};
 
 /// What a kept descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,23 @@ pub(crate) enum Role {
     Round,
     /// The link of the program that stores the peak memory of each process.
     Peaks,
+    /// The link of the program that observes the senders of signals.
+    Signals,
     /// A sealed file in memory that describes the others.
     State,
 }
 
 impl Role {
-    const ALL: [Self; 7] =
-        [Self::Socket, Self::Ring, Self::Asleep, Self::Counts, Self::Round, Self::Peaks, Self::State];
+    const ALL: [Self; 8] = [
+        Self::Socket,
+        Self::Ring,
+        Self::Asleep,
+        Self::Counts,
+        Self::Round,
+        Self::Peaks,
+        Self::Signals,
+        Self::State,
+    ];
 
     /// Returns the name under which a service manager keeps the descriptor (`FDNAME`).
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +75,7 @@ impl Role {
             Self::Counts => "pmon.counts",
             Self::Round => "pmon.round",
             Self::Peaks => "pmon.peaks",
+            Self::Signals => "pmon.signals",
             Self::State => "pmon.state",
         }
     }
@@ -141,9 +152,10 @@ impl Descriptors {
         mut kept: Vec<(Role, OwnedFd)>,
         options: &RecordOptions,
         transport: &TransportInfo,
+        signals: &SignalTracing,
     ) -> io::Result<Self> {
         let identities = kept.iter().map(|(role, fd)| Ok((*role, identity(fd.as_fd())?)));
-        let state = State::new(options, transport, &identities.collect::<io::Result<Vec<_>>>()?);
+        let state = State::new(options, (transport, signals), &identities.collect::<io::Result<Vec<_>>>()?);
         kept.push((Role::State, state.to_file()?));
         Ok(Self { kept, state, is_received: false })
     }
@@ -266,6 +278,11 @@ impl Descriptors {
     /// Returns the transport of the subscription.
     pub(crate) fn transport(&self) -> TransportInfo {
         self.state.transport()
+    }
+
+    /// Returns why the senders of signals are not observed, if there is no descriptor for them.
+    pub(crate) fn no_signals(&self) -> &str {
+        self.state.no_signals()
     }
 
     /// Returns the descriptor of a role.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use pmon_core::capture::TransportInfo;
+use pmon_core::capture::{SignalTracing, TransportInfo};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
 use super::{HandoverError, Role};
@@ -15,7 +15,7 @@ use crate::options::RecordOptions;
 use crate::transport::ring;
 
 /// Version of the handover: the roles of the descriptors and the lines of the description.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Maximum bytes of a description.
 const MAX_BYTES: u64 = 16 << 10;
 
@@ -30,13 +30,18 @@ impl State {
     /// Describes the descriptors of a new subscription with these identities.
     pub(super) fn new(
         options: &RecordOptions,
-        transport: &TransportInfo,
+        (transport, signals): (&TransportInfo, &SignalTracing),
         identities: &[(Role, String)],
     ) -> Self {
         let layout = LAYOUT.iter().map(|key| (*key).to_owned()).zip(layout(options));
+        let no_signals = match signals {
+            SignalTracing::Off { why } => why.replace('\n', " "),
+            _ => String::new(),
+        };
         let transport = [
             ("transport".to_owned(), transport.name.clone()),
             ("why".to_owned(), transport.why.replace('\n', " ")),
+            ("no_signals".to_owned(), no_signals),
             ("created".to_owned(), Clock::new().mono().0.to_string()),
         ];
         let identities = identities.iter().map(|(role, identity)| (role.name().to_owned(), identity.clone()));
@@ -101,6 +106,11 @@ impl State {
         TransportInfo { name: self.get("transport").into(), why: self.get("why").into() }
     }
 
+    /// Returns why the senders of signals are not observed; empty if they are.
+    pub(super) fn no_signals(&self) -> &str {
+        self.get("no_signals")
+    }
+
     /// Returns the description of the object with this role; `None` if there was none.
     pub(super) fn identity(&self, role: Role) -> Option<&str> {
         self.0.get(role.name()).map(String::as_str)
@@ -148,7 +158,8 @@ mod tests {
 
     fn state() -> State {
         let transport = TransportInfo { name: "ring".into(), why: "no\ndetails".into() };
-        State::new(&RecordOptions::default(), &transport, &[(Role::Ring, "map_id 7".into())])
+        let signals = SignalTracing::Off { why: "no\npermission".into() };
+        State::new(&RecordOptions::default(), (&transport, &signals), &[(Role::Ring, "map_id 7".into())])
     }
 
     #[test]
@@ -157,6 +168,7 @@ mod tests {
         let read = State::from_file(file.as_fd()).unwrap();
         assert_eq!(read.0.get("ring"), state.0.get("ring"));
         assert_eq!(read.transport(), TransportInfo { name: "ring".into(), why: "no details".into() });
+        assert_eq!(read.no_signals(), "no permission");
         assert_eq!((read.identity(Role::Ring), read.identity(Role::Peaks)), (Some("map_id 7"), None));
         assert!(rustix::io::write(&file, b"x").is_err());
         // Each reader begins at the start, although the copies of a descriptor share a position.

@@ -250,22 +250,28 @@ impl DrainThread {
     /// Receives until the source is empty, and leaves later events to the next recorder.
     fn detach(&mut self) -> io::Result<()> {
         let (began, checkpoints) = (Instant::now(), self.heartbeat.checkpoints());
+        let mut until = MonoNs(0);
         loop {
+            let now = self.clock.mono();
             match self.receive()? {
                 ReceiveStatus::Full | ReceiveStatus::Dropped if began.elapsed() < END_TIMEOUT => {}
                 ReceiveStatus::Drained if self.receiver.source_mut().is_empty()? => {
                     self.receiver.complete_checkpoints(checkpoints);
+                    until = MonoNs(now.0.saturating_sub(SETTLE));
                     break;
                 }
                 _ => break,
             }
         }
         self.receiver.source_mut().detach();
+        // If no recorder continues, later events are not recorded, and the END must not claim them.
+        self.consumers.status.set_observed_until(until);
         Ok(())
     }
 
     /// Unsubscribes, and receives everything that was emitted until then.
     fn unsubscribe(&mut self) -> io::Result<()> {
+        self.consumers.status.set_observed_until(self.clock.mono());
         self.receiver.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So
         // this receives for a bounded time.

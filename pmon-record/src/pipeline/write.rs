@@ -105,7 +105,9 @@ impl<S: Sink> WriterThread<S> {
             self.assembler.sink_mut().tick(Instant::now() + IDLE_TICK)?;
             return Ok((self.assembler.into_sink(), None));
         }
-        let end = self.assembler.finish(self.clock.mono())?;
+        // The threads take some time to end. Events of that time are not recorded.
+        let until = self.status.observed_until().unwrap_or_else(|| self.clock.mono());
+        let end = self.assembler.finish(until)?;
         self.status.publish(self.assembler.counters());
         Ok((self.assembler.into_sink(), Some(end)))
     }
@@ -273,23 +275,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_recording_ends_although_a_process_cannot_be_read() {
-        let (receiver, chunks) = receive::Receiver::new(FakeSource::new(), 1 << 20, 0);
-        // The details thread and the snapshot thread are in the middle of a reading that may take
-        // any time.
-        let (_reading, results) = sync_channel(1);
-        let (_scanning, snapshot) = sync_channel(1);
+    /// Returns the queues of a writer thread whose source is closed, and the other ends of the
+    /// details thread and the snapshot thread, which are in the middle of a reading that may take
+    /// any time.
+    fn closed_queues() -> (WriterQueues, impl Sized) {
+        let (_receiver, chunks) = receive::Receiver::new(FakeSource::new(), 1 << 20, 0);
+        let (reading, results) = sync_channel(1);
+        let (scanning, snapshot) = sync_channel(1);
         let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
         let (snapshot_reasons, ring) = (None, None);
         let queues =
             WriterQueues { chunks, checkpoints, heartbeat, results, snapshot, snapshot_reasons, ring };
-        let assembler = Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
+        (queues, (reading, scanning))
+    }
+
+    fn assembler() -> Assembler<EndSink> {
+        Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)))
+    }
+
+    #[test]
+    fn a_recording_ends_although_a_process_cannot_be_read() {
+        let (queues, _reading) = closed_queues();
         let status = Arc::new(RecordingStatus::default());
-        drop(receiver);
         let began = Instant::now();
-        let (sink, end) = WriterThread::new(assembler, queues, status, Clock::new()).run().unwrap();
+        let (sink, end) = WriterThread::new(assembler(), queues, status, Clock::new()).run().unwrap();
         assert!(sink.0 && end.is_some());
         assert!(began.elapsed() < 2 * END_TIMEOUT);
+    }
+
+    #[test]
+    fn a_recording_ends_when_its_last_event_could_be_received_not_when_its_threads_end() {
+        let (queues, reading) = closed_queues();
+        drop(reading);
+        let status = Arc::new(RecordingStatus::default());
+        let until = Clock::new().mono();
+        status.set_observed_until(until);
+        let (_, end) = WriterThread::new(assembler(), queues, status, Clock::new()).run().unwrap();
+        assert_eq!(end.unwrap().time, until);
     }
 }

@@ -1,14 +1,16 @@
 //! System calls without a safe wrapper: signal dispositions and masks.
 
+use std::io;
 use std::mem::zeroed;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use libc::{c_int, sigset_t};
+use libc::{c_char, c_int, sigset_t};
 
 use super::StartSignals;
+use super::program::Program;
 
 /// The highest signal number of Linux.
 const MAX_SIGNAL: c_int = 64;
@@ -105,9 +107,49 @@ pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Makes the new process of `command` ignore and block exactly these signals before its program
-/// begins.
-pub(super) fn restore_in(command: &mut Command, StartSignals { ignored, blocked }: StartSignals) {
+/// The arguments of a program, as `execve(2)` takes them.
+struct Arguments {
+    program: Program,
+    /// The addresses of `program.arguments`, and a null.
+    argv: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers are those of strings that the value owns and never changes.
+unsafe impl Send for Arguments {}
+// SAFETY: as above.
+unsafe impl Sync for Arguments {}
+
+impl Arguments {
+    fn new(program: Program) -> Self {
+        let argv = program.arguments.iter().map(|argument| argument.as_ptr());
+        Self { argv: argv.chain([ptr::null()]).collect(), program }
+    }
+
+    /// Executes the program with the environment of this process. Returns only with an error.
+    fn exec(&self) -> io::Error {
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        self.program.exec(|file| {
+            // SAFETY: the strings end with a zero byte, the arrays with a null, and all outlive the
+            // call. No other thread exists in a new process that could change the environment.
+            unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), environ) };
+            io::Error::last_os_error()
+        })
+    }
+}
+
+/// Makes the new process of `command` ignore and block exactly these signals, and then execute
+/// `program`, which is that of `command`.
+///
+/// [`Command`] itself would execute it by `execvp(3)`, which runs a file that is no program by a
+/// shell.
+pub(super) fn restore_in(
+    command: &mut Command,
+    StartSignals { ignored, blocked }: StartSignals,
+    program: Program,
+) {
+    let arguments = Arguments::new(program);
     let restore = move || {
         for signal in 1..=MAX_SIGNAL {
             let is_ignored = ignored >> (signal - 1) & 1 == 1;
@@ -122,7 +164,7 @@ pub(super) fn restore_in(command: &mut Command, StartSignals { ignored, blocked 
         // All signals were blocked so far, so pending ones find the program's dispositions.
         // SAFETY: the mask outlives the call.
         unsafe { sigprocmask(&raw const blocked, ptr::null_mut()) };
-        Ok(())
+        Err(arguments.exec())
     };
     // SAFETY: between `fork` and `exec`, the hook makes only system calls and allocates nothing.
     unsafe { command.pre_exec(restore) };

@@ -5,6 +5,6 @@ pub(crate) mod live_source;
 pub(crate) mod merge;
 pub(crate) mod netlink;
 pub(crate) mod ring;
-mod select;
+pub(crate) mod select;
 pub(crate) mod subscribe;
 pub(crate) mod subscribe_error;

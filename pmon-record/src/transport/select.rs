@@ -7,7 +7,7 @@ use crate::transport::ring::RingError;
 use crate::transport::subscribe_error::SubscribeError;
 
 /// Name of the transport by a ring with the details of processes.
-pub(crate) const RING_DETAILS: &str = "ring+details";
+pub const RING_DETAILS: &str = "ring+details";
 /// Name of the transport by a ring without details.
 pub(crate) const RING: &str = "ring";
 /// Name of the transport by the socket alone.

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{ClockAnchor, FencePosition, Header, TransportInfo};
+use pmon_core::capture::{ClockAnchor, FencePosition, Header, SignalTracing, TransportInfo};
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use rustix::process::{Resource, getrlimit};
 
@@ -26,7 +26,7 @@ use crate::pipeline::queue;
 use crate::pipeline::receive::{ChunkOutput, ReceiveStatus, Receiver};
 use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::NetlinkSocket;
-use crate::transport::ring::{Ring, entry};
+use crate::transport::ring::{self, Ring, entry};
 use crate::transport::select::{RING, RING_DETAILS, select};
 use crate::transport::subscribe_error::{MIN_OPEN_FILES, SubscribeError};
 
@@ -57,6 +57,7 @@ pub struct Subscription {
     /// Number of datagrams that the socket dropped before the recording began.
     pub(crate) drops_before: u64,
     transport: TransportInfo,
+    signals: SignalTracing,
     args_max: usize,
     redact: Option<Redact>,
     socket_buffer: u64,
@@ -162,6 +163,8 @@ impl Subscription {
         };
         check_memory(options, largest_metadata)?;
         let capacity = if ring.is_some() { ring_capacity } else { socket_capacity };
+        let no_ring = || SignalTracing::Off { why: ring::NO_DETAILS.into() };
+        let signals = ring.as_ref().map_or_else(no_ring, Ring::signals);
         let copies = ring.as_mut().map(Ring::take_copies).transpose();
         let copies =
             copies.map_err(|source| SubscribeError::Socket { action: "copy the descriptors of", source })?;
@@ -174,6 +177,7 @@ impl Subscription {
             checkpoints,
             drops_before: 0,
             transport,
+            signals,
             args_max: options.args_max,
             redact: options.redact.clone(),
             socket_buffer,
@@ -202,7 +206,7 @@ impl Subscription {
         let socket = self.receiver.source_mut().socket_mut().as_fd().try_clone_to_owned()?;
         let mut copies = vec![(Role::Socket, socket)];
         copies.append(&mut self.copies);
-        Descriptors::new(copies, options, &self.transport)
+        Descriptors::new(copies, options, &self.transport, &self.signals)
     }
 
     /// Returns the header of a capture of this subscription. `command` is the recorded command, or
@@ -214,10 +218,14 @@ impl Subscription {
             // Before truncation, because the rest of a secret may not match.
             redact.arguments(&mut command);
         }
-        let mut header = machine::header(command, &self.transport, self.socket_buffer, self.start);
+        let mut header =
+            machine::header(command, (&self.transport, &self.signals), self.socket_buffer, self.start);
         if let Some(redact) = &self.redact {
             redact.string(&mut header.meta.host);
             redact.string(&mut header.meta.transport.why);
+            if let SignalTracing::Off { why } = &mut header.meta.signals {
+                redact.string(why);
+            }
         }
         header
     }

@@ -184,7 +184,10 @@ fn a_program_that_is_replaced_at_once_never_has_the_next_programs_details() {
         let is_env = details.argv().next() == Some(b"/usr/bin/env");
         if last == b"last" {
             assert_eq!(is_env, is_first, "{details:?}");
-            assert_eq!(details.exe.as_ref().is_none_or(|exe| exe.ends_with(b"env")), is_first, "{details:?}");
+            // A process that ended while it was read can have arguments without an executable.
+            if let Some(exe) = &details.exe {
+                assert_eq!(exe.ends_with(b"env"), is_first, "{details:?}");
+            }
             firsts += usize::from(is_first);
         }
     }

@@ -219,7 +219,10 @@ impl<C: RecordingReader> CaptureLoader<C> {
         }
         let joiner = DetailsJoiner::new(self.reader.byte_order());
         let before = self.tracking.take().map(|tracking| (tracking.follows_processes, tracking.processes));
-        let (is_followed, processes) = before.unwrap_or_default();
+        let (is_followed, mut processes) = before.unwrap_or_default();
+        if filter.needs_live_processes() && !processes.is_detailed() {
+            processes = filter.process_table(self.meta());
+        }
         let follows_processes = is_followed || filter.needs_processes();
         self.tracking = Some(ProcessTracking { joiner, processes, follows_processes, filter, wall });
     }

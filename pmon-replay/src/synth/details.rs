@@ -2,7 +2,7 @@
 
 use oorandom::Rand32;
 use pmon_core::capture::{
-    Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
+    Credentials, Details, DetailsSubject, FatalSignal, MissReason, ProcessContext, ProcessState, Usage,
 };
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::FakeProcess;
@@ -111,5 +111,6 @@ pub(super) fn usage(
         at_least: false,
         process,
         process_cpu_us: if matches!(process, ProcessState::Ended { .. }) { cpu_us } else { 0 },
+        fatal_signal: FatalSignal::default(),
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use pmon_analysis::TimeBound;
 use pmon_core::MonoNs;
-use pmon_core::capture::ClockAnchor;
-use rustix::rand::{GetRandomFlags, getrandom};
+use pmon_core::capture::{ClockAnchor, UnobservedReason};
 
 use super::queue::PendingClip;
 use super::request::{Clip, ClipError};
@@ -15,10 +14,8 @@ use crate::cut::{CutError, CutOptions, CutReport, CutSource, cut};
 use crate::disk::{Disk, DiskWriter, Filesystem};
 use crate::file::{partial, sync_supported};
 use crate::reader::{RangeBound, SegmentEntry, SegmentList};
-use crate::segment::{UtcSecond, restricted};
+use crate::segment::{CLIP_SUFFIX, UtcSecond, restricted};
 
-/// Suffix of the name of each clip. No segment's name has it.
-const SUFFIX: &str = ".clip.pmon";
 /// Maximum length of the names of the requests in the name of a clip, in bytes.
 const MAX_NAMES: usize = 100;
 /// Number of attempts if retention removes a segment that the clip needs.
@@ -27,8 +24,8 @@ const ATTEMPTS: u32 = 3;
 const SECOND: i64 = 1_000_000_000;
 
 /// Removes the unfinished clips of a recorder that was killed.
-pub(super) fn remove_unfinished(output: &dyn Filesystem) {
-    let unfinished = partial(SUFFIX);
+pub(crate) fn remove_unfinished(output: &dyn Filesystem) {
+    let unfinished = partial(CLIP_SUFFIX);
     for file in output.list().unwrap_or_default() {
         if file.name.ends_with(&unfinished) {
             // A file that cannot be removed is no obstacle: names are never used twice.
@@ -68,19 +65,15 @@ fn attempt_to_make(
         Ok(report)
     });
     let path = config.output.path(&name);
-    made.map(|report| {
-        let real_ns = |time: MonoNs| real_at(report.clock, time);
-        Clip {
-            path: path.clone(),
-            from: report.from,
-            until: report.until,
-            from_real_ns: real_ns(report.from),
-            until_real_ns: real_ns(report.until),
-            events: report.events,
-            bytes: report.bytes,
-            verdict: report.verdict(),
-            missing: report.missing(),
-        }
+    made.map(|report| Clip {
+        path: path.clone(),
+        names: clip.names.clone(),
+        from: report.from,
+        until: report.until,
+        events: report.events,
+        bytes: report.bytes,
+        verdict: report.verdict(),
+        missing: report.missing(),
     })
     .map_err(|error| {
         // The error is reported. The file, if it stays, is removed at the next start.
@@ -104,7 +97,7 @@ fn explain(error: &CutError, path: &str, bytes: u64) -> ClipError {
 
 /// Creates the file of a clip under a name that no file has. Returns the final name.
 fn create(config: &ClipConfig, clip: &PendingClip, now: ClockAnchor) -> io::Result<(String, Arc<dyn Disk>)> {
-    let real_ns = real_at(now, clip.at);
+    let real_ns = now.at(clip.at).real_ns;
     let taken = |name: &str| config.output.entry(name).is_ok();
     let mut suffix = None;
     loop {
@@ -132,7 +125,7 @@ fn file_name(host: &str, real_ns: i64, suffix: Option<i64>, clip: &PendingClip) 
         }
     }
     let suffix = suffix.map(|nanos| format!("_{nanos:09}")).unwrap_or_default();
-    format!("{}-{}{suffix}-{names}{SUFFIX}", restricted(host), UtcSecond::of(real_ns))
+    format!("{}-{}{suffix}-{names}{CLIP_SUFFIX}", restricted(host), UtcSecond::of(real_ns))
 }
 
 fn write(
@@ -141,16 +134,16 @@ fn write(
     now: ClockAnchor,
     out: &mut dyn Write,
 ) -> Result<CutReport, CutError> {
-    let entries = ended_segments(config, clip, now)?;
-    let mut uuid = [0; 16];
-    getrandom(&mut uuid, GetRandomFlags::empty()).map_err(|errno| CutError::Write(errno.into()))?;
+    let EndedSegments { entries, before, lacks_end } = ended_segments(config, clip, now)?;
     let options = CutOptions {
         since: Some(TimeBound::Mono(clip.from)),
         until: Some(TimeBound::Mono(clip.until)),
         selection: None,
-        uuid,
+        uuid: config.output.new_uuid(),
         tool: config.tool.clone(),
         now: Some(now.mono),
+        before,
+        lacks_end,
     };
     let source: &[SegmentEntry] = &entries;
     cut(&SourceOf(source), &options, out, &mut |_| ())
@@ -173,12 +166,20 @@ impl CutSource for SourceOf<'_> {
     }
 }
 
-/// Returns the ended segments of the present boot that can hold a part of the clip.
+/// The ended segments of the present boot that can hold a part of a clip.
+struct EndedSegments {
+    entries: Vec<SegmentEntry>,
+    /// Why there are no events before the first one, if another segment is there.
+    before: Option<UnobservedReason>,
+    /// Whether a later one has not ended: a failing disk can keep it from that.
+    lacks_end: bool,
+}
+
 fn ended_segments(
     config: &ClipConfig,
     clip: &PendingClip,
     now: ClockAnchor,
-) -> Result<Vec<SegmentEntry>, CutError> {
+) -> Result<EndedSegments, CutError> {
     let filesystem = config.store.filesystem();
     let mut list = match SegmentList::of_store(filesystem, Some(&config.host)) {
         Ok(list) => list,
@@ -187,27 +188,45 @@ fn ended_segments(
         }
         Err(_) => return Err(CutError::NoCapture),
     };
-    let bound = |time: MonoNs| RangeBound { real_ns: real_at(now, time), mono: Some(time) };
+    let all = list.entries().to_vec();
+    let bound = |time: MonoNs| RangeBound { real_ns: now.at(time).real_ns, mono: Some(time) };
     list.restrict(Some(bound(clip.from)), Some(bound(clip.until)));
-    let mut entries: Vec<SegmentEntry> =
-        list.entries().iter().filter(|entry| !entry.is_partial).cloned().collect();
+    let mut entries = list.entries().to_vec();
+    let ended = entries.iter().rposition(|entry| !entry.is_partial).map_or(0, |last| last + 1);
+    let mut unended = entries.split_off(ended);
+    entries.retain(|entry| !entry.is_partial);
     // Earlier boots have another monotonic clock.
     let boot = entries.last_mut().and_then(|last| Some(last.summary()?.boot_id.clone()));
-    if let Some(boot) = boot {
-        entries.retain_mut(|entry| entry.summary().is_none_or(|summary| summary.boot_id == boot));
-    }
-    Ok(entries)
+    let Some(boot) = boot else { return Ok(EndedSegments { entries, before: None, lacks_end: false }) };
+    entries.retain_mut(|entry| entry.summary().is_none_or(|summary| summary.boot_id == boot));
+    let lacks_end = unended
+        .iter_mut()
+        .filter_map(SegmentEntry::summary)
+        .any(|summary| summary.boot_id == boot && summary.start.mono < clip.until);
+    let before = entries.first_mut().and_then(|first| reason_before(first, all, &boot));
+    Ok(EndedSegments { entries, before, lacks_end })
+}
+
+/// Returns why a clip of this boot has no events from before the segment `first`, if there is a
+/// segment before it among `all`. Without one, retention may have removed it.
+fn reason_before(
+    first: &mut SegmentEntry,
+    mut all: Vec<SegmentEntry>,
+    boot: &str,
+) -> Option<UnobservedReason> {
+    let previous = first.summary()?.previous?;
+    let at = all.iter().position(|entry| entry.name == first.name)?;
+    let before = all.get_mut(at.checked_sub(1)?)?.summary();
+    let is_earlier_boot = before.is_some_and(|of| of.uuid == previous && of.boot_id != boot);
+    // A segment of this boot that is not used has not ended, or cannot be read.
+    Some(if is_earlier_boot { UnobservedReason::Stopped } else { UnobservedReason::Missing })
 }
 
 /// Gives a clip its final name, once everything is on the disk.
 fn publish(output: &dyn Filesystem, disk: &dyn Disk, partial: &str, name: &str) -> io::Result<()> {
     disk.sync()?;
     output.rename(partial, name)?;
-    sync_supported(output)
-}
-
-/// Returns the wall-clock time of a monotonic time, by a reading of the clocks.
-pub(super) fn real_at(clock: ClockAnchor, time: MonoNs) -> i64 {
-    let passed = i128::from(time.0) - i128::from(clock.mono.0);
-    i64::try_from(i128::from(clock.real_ns) + passed).unwrap_or(clock.real_ns)
+    sync_supported(output).map_err(|error| {
+        io::Error::other(format!("it is complete, but a power loss can undo its name: {error}"))
+    })
 }

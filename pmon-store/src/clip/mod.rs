@@ -5,6 +5,7 @@
 //! ended segments. Requests that overlap become one clip.
 
 mod make;
+mod maker;
 mod queue;
 mod request;
 mod service;
@@ -12,5 +13,15 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use request::{Clip, ClipError, ClipName, ClipRequest, MAX_AFTER};
-pub use service::{ClipConfig, ClipHandle, ClipService, ClipStore, ClipTicket, read_clock};
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) use make::remove_unfinished;
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) use maker::ClipMaker;
+pub(crate) use queue::MAX_LENGTH;
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) use queue::Recipient;
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) use service::ROTATION_TIMEOUT;
+
+pub use request::{Clip, ClipError, ClipName, ClipRequest, DEFAULT_AFTER, DEFAULT_BEFORE, MAX_AFTER};
+pub use service::{ClipConfig, ClipHandle, ClipReports, ClipService, ClipStore, ClipTicket, read_clock};

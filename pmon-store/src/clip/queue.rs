@@ -14,14 +14,23 @@ const MAX_REPLIES: usize = 256;
 const MAX_NAMES: usize = 4;
 /// Maximum length of a clip that requests extend, in ns: an hour. Triggers that fire all the time
 /// would extend it forever.
-const MAX_LENGTH: u64 = 3_600_000_000_000;
+pub(crate) const MAX_LENGTH: u64 = 3_600_000_000_000;
 
 /// Where the result of a request goes.
-pub(super) type ReplySender = mpsc::Sender<Result<Clip, ClipError>>;
+pub(crate) type ReplySender = mpsc::Sender<Result<Clip, ClipError>>;
+
+/// Who receives the result of a request.
+#[derive(Debug)]
+pub(crate) enum Recipient {
+    /// The caller, which waits for its own result.
+    Ticket(ReplySender),
+    /// The log, which receives one result for all such requests of a clip.
+    Reports(ReplySender),
+}
 
 /// Requests that overlap and are answered by one clip.
 #[derive(Debug)]
-pub(super) struct PendingClip {
+pub(crate) struct PendingClip {
     /// First time of the clip.
     pub(super) from: MonoNs,
     /// Last time of the clip.
@@ -31,12 +40,17 @@ pub(super) struct PendingClip {
     /// Distinct names of the requests, in their order.
     pub(super) names: Vec<ClipName>,
     pub(super) replies: Vec<ReplySender>,
+    reports: Option<ReplySender>,
 }
 
 impl PendingClip {
-    fn new(request: &ClipRequest, reply: ReplySender) -> Self {
+    fn new(request: &ClipRequest, recipient: Recipient) -> Self {
         let (from, until) = (request.from(), request.until());
-        Self { from, until, at: request.at, names: vec![request.name.clone()], replies: vec![reply] }
+        let (replies, reports) = match recipient {
+            Recipient::Ticket(reply) => (vec![reply], None),
+            Recipient::Reports(reports) => (Vec::new(), Some(reports)),
+        };
+        Self { from, until, at: request.at, names: vec![request.name.clone()], replies, reports }
     }
 
     /// Returns whether one clip can answer these requests and another's.
@@ -60,11 +74,12 @@ impl PendingClip {
             }
         }
         self.replies.extend(other.replies);
+        self.reports = self.reports.take().or(other.reports);
     }
 
     /// Sends the result to all requests. A client that has gone is no error.
     pub(super) fn answer(self, result: &Result<Clip, ClipError>) {
-        for reply in self.replies {
+        for reply in self.replies.into_iter().chain(self.reports) {
             let _ = reply.send(result.clone());
         }
     }
@@ -78,8 +93,8 @@ pub(super) struct ClipQueue {
 
 impl ClipQueue {
     /// Adds a request. It becomes part of each pending clip that it overlaps.
-    pub(super) fn add(&mut self, request: &ClipRequest, reply: ReplySender) {
-        let mut clip = PendingClip::new(request, reply);
+    pub(super) fn add(&mut self, request: &ClipRequest, recipient: Recipient) {
+        let mut clip = PendingClip::new(request, recipient);
         // A request can connect two pending clips.
         while let Some(at) = self.pending.iter().position(|pending| pending.merges_with(&clip)) {
             let mut earlier = self.pending.remove(at);
@@ -88,7 +103,8 @@ impl ClipQueue {
         }
         if self.pending.len() >= MAX_PENDING {
             let pending = self.pending.len();
-            return clip.answer(&Err(ClipError::Busy { pending }));
+            let request = Box::new(request.clone());
+            return clip.answer(&Err(ClipError::Busy { pending, request }));
         }
         self.pending.push(clip);
     }
@@ -96,6 +112,11 @@ impl ClipQueue {
     /// Returns the earliest time at which a clip is over.
     pub(super) fn next_due(&self) -> Option<MonoNs> {
         self.pending.iter().map(|clip| clip.until).min()
+    }
+
+    /// Returns whether a clip is over at `now`.
+    pub(super) fn is_due(&self, now: MonoNs) -> bool {
+        self.next_due().is_some_and(|due| due < now)
     }
 
     /// Removes and returns a clip that is over at `now`.
@@ -129,7 +150,7 @@ mod tests {
 
     fn add(queue: &mut ClipQueue, request: &ClipRequest) -> mpsc::Receiver<Result<Clip, ClipError>> {
         let (reply, ticket) = mpsc::channel();
-        queue.add(request, reply);
+        queue.add(request, Recipient::Ticket(reply));
         ticket
     }
 
@@ -170,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn triggers_that_fire_all_the_time_request_one_clip_and_one_report() {
+        let mut queue = ClipQueue::default();
+        let (reports, reported) = mpsc::channel();
+        for _ in 0..10_000 {
+            queue.add(&request("storm", 100, 30, 10), Recipient::Reports(reports.clone()));
+        }
+        let ticket = add(&mut queue, &request("crash", 101, 30, 10));
+        assert_eq!(spans(&queue), [(70, 111, vec!["storm", "crash"])]);
+        queue.take_any().unwrap().answer(&Err(ClipError::Ended));
+        assert!(matches!(ticket.try_recv(), Ok(Err(ClipError::Ended))));
+        assert_eq!(reported.try_iter().count(), 1);
+    }
+
+    #[test]
     fn the_length_and_the_number_of_clips_are_bounded() {
         let mut queue = ClipQueue::default();
         let tickets: Vec<_> =
@@ -181,6 +216,8 @@ mod tests {
         let tickets: Vec<_> =
             (0..100).map(|at| add(&mut queue, &request("x", 1_000_000 + 1000 * at, 1, 1))).collect();
         assert_eq!(queue.pending.len(), MAX_PENDING);
-        assert!(matches!(tickets[99].try_recv(), Ok(Err(ClipError::Busy { .. }))));
+        let refused = tickets[99].try_recv().unwrap().unwrap_err();
+        let ClipError::Busy { request, .. } = refused else { panic!("{refused}") };
+        assert_eq!(request.at, MonoNs(1_099_000 * SECOND));
     }
 }

@@ -10,6 +10,10 @@ use thiserror::Error;
 
 /// Maximum length of a clip's name in bytes.
 const MAX_NAME: usize = 64;
+/// Time before the requested moment that a clip contains, unless its request states another one.
+pub const DEFAULT_BEFORE: Duration = Duration::from_secs(30);
+/// Time after the requested moment that a clip contains, unless its request states another one.
+pub const DEFAULT_AFTER: Duration = Duration::from_secs(10);
 /// Maximum time from the requested moment to the end of its clip.
 pub const MAX_AFTER: Duration = Duration::from_secs(3600);
 
@@ -84,15 +88,13 @@ fn nanos(duration: Duration) -> u64 {
 pub struct Clip {
     /// Path of the file.
     pub path: PathBuf,
+    /// Distinct names of its requests, at most four.
+    pub names: Vec<ClipName>,
     /// First time of the clip.
     pub from: MonoNs,
     /// Last time of the clip.
     pub until: MonoNs,
-    /// First time of the clip on the wall clock, in ns since 1970-01-01T00:00Z.
-    pub from_real_ns: i64,
-    /// Last time of the clip on the wall clock, in ns since 1970-01-01T00:00Z.
-    pub until_real_ns: i64,
-    /// Number of events, without self-generated ones.
+    /// Number of events, including self-generated ones.
     pub events: u64,
     /// Size of the file in bytes.
     pub bytes: u64,
@@ -111,9 +113,11 @@ pub enum ClipError {
     Busy {
         /// Number of pending clips.
         pending: usize,
+        /// The request that was refused.
+        request: Box<ClipRequest>,
     },
     /// The limits of the store leave no room.
-    #[error("no room for a clip of {bytes} bytes: {reason}; remove older clips, or raise --max-use")]
+    #[error("no room for a clip of {bytes} bytes: {reason}; remove older clips, or raise the limit")]
     NoRoom {
         /// Size of the clip in bytes.
         bytes: u64,

@@ -1,7 +1,7 @@
 //! The thread that makes clips.
 
 use std::io;
-use std::iter;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{Builder, JoinHandle};
@@ -11,8 +11,8 @@ use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 use pmon_record::monotonic_now;
 
-use super::make::{make, remove_unfinished};
-use super::queue::{ClipQueue, ReplySender};
+use super::maker::ClipMaker;
+use super::queue::{Recipient, ReplySender};
 use super::request::{Clip, ClipError, ClipRequest};
 use crate::StoreHandle;
 use crate::disk::Filesystem;
@@ -20,7 +20,7 @@ use crate::disk::Filesystem;
 /// Maximum number of requests that the thread has not received.
 const MAX_REQUESTS: usize = 256;
 /// Maximum time until a requested rotation has ended the segment: a fence, late details, a sync.
-const ROTATION_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const ROTATION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two checks of the clock while a clip is pending. A suspended machine's monotonic
 /// clock stands still.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -57,8 +57,6 @@ pub struct ClipConfig {
     pub host: String,
     /// Name and version of the program.
     pub tool: String,
-    /// Reads the clocks.
-    pub clock: fn() -> ClockAnchor,
 }
 
 /// Reads the monotonic clock and the wall clock.
@@ -74,6 +72,11 @@ pub fn read_clock() -> ClockAnchor {
 pub struct ClipTicket(Receiver<Result<Clip, ClipError>>);
 
 impl ClipTicket {
+    pub(crate) fn new() -> (ReplySender, Self) {
+        let (reply, ticket) = mpsc::channel();
+        (reply, Self(ticket))
+    }
+
     /// Waits for the result, for at most `timeout`; `None` if it is not there yet.
     pub fn wait(&self, timeout: Duration) -> Option<Result<Clip, ClipError>> {
         match self.0.recv_timeout(timeout) {
@@ -84,8 +87,30 @@ impl ClipTicket {
     }
 }
 
+/// The results of requests that no process waits for: one result for each clip, however many of
+/// these requests it answers.
+#[derive(Debug)]
+pub struct ClipReports {
+    sender: ReplySender,
+    receiver: Receiver<Result<Clip, ClipError>>,
+}
+
+impl Default for ClipReports {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self { sender, receiver }
+    }
+}
+
+impl ClipReports {
+    /// Returns the next result; `None` if none has arrived.
+    pub fn try_next(&self) -> Option<Result<Clip, ClipError>> {
+        self.receiver.try_recv().ok()
+    }
+}
+
 enum Message {
-    Request(ClipRequest, ReplySender),
+    Request(ClipRequest, Recipient),
     /// The recording has ended.
     Finish,
 }
@@ -97,14 +122,25 @@ pub struct ClipHandle(SyncSender<Message>);
 impl ClipHandle {
     /// Requests a clip. The result of a request that cannot be accepted is an error.
     pub fn request(&self, request: ClipRequest) -> ClipTicket {
-        let (reply, ticket) = mpsc::channel();
-        if let Err(TrySendError::Full(Message::Request(_, reply))) =
-            self.0.try_send(Message::Request(request, reply))
+        let (reply, ticket) = ClipTicket::new();
+        self.send(request, Recipient::Ticket(reply));
+        ticket
+    }
+
+    /// Requests a clip that no process waits for. `reports` receives the result of the clip, or
+    /// the error of a request that cannot be accepted. All calls must have the same `reports`.
+    pub fn request_report(&self, request: ClipRequest, reports: &ClipReports) {
+        self.send(request, Recipient::Reports(reports.sender.clone()));
+    }
+
+    fn send(&self, request: ClipRequest, recipient: Recipient) {
+        if let Err(TrySendError::Full(Message::Request(request, recipient))) =
+            self.0.try_send(Message::Request(request, recipient))
         {
-            // The ticket exists, so the message arrives.
-            let _ = reply.send(Err(ClipError::Busy { pending: MAX_REQUESTS }));
+            let (Recipient::Ticket(reply) | Recipient::Reports(reply)) = recipient;
+            // The receiver exists, so the message arrives.
+            let _ = reply.send(Err(ClipError::Busy { pending: MAX_REQUESTS, request: Box::new(request) }));
         }
-        ClipTicket(ticket)
     }
 }
 
@@ -118,14 +154,14 @@ pub struct ClipService {
 }
 
 impl ClipService {
-    /// Starts the thread. Removes unfinished clips of an earlier recorder, which the caller's lock
-    /// of the store permits.
+    /// Starts the thread, which reads the clocks with `clock`. Removes unfinished clips of an
+    /// earlier recorder, which the caller's lock of the store permits.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(config: ClipConfig) -> io::Result<Self> {
+    pub fn start(config: ClipConfig, clock: fn() -> ClockAnchor) -> io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(MAX_REQUESTS);
-        let thread = Builder::new().name("pmon-clip".into()).spawn(move || run(&config, &receiver))?;
+        let thread = Builder::new().name("pmon-clip".into()).spawn(move || run(config, clock, &receiver))?;
         Ok(Self { handle: ClipHandle(sender), thread: Some(thread) })
     }
 
@@ -155,42 +191,51 @@ impl Drop for ClipService {
     }
 }
 
-fn run(config: &ClipConfig, requests: &Receiver<Message>) {
-    remove_unfinished(&*config.output);
-    let mut queue = ClipQueue::default();
-    'requests: loop {
-        let now = (config.clock)();
-        let wait = queue.next_due().map_or(MAX_WAIT, |due| until(now.mono, due).min(MAX_WAIT));
+fn run(config: ClipConfig, clock: fn() -> ClockAnchor, requests: &Receiver<Message>) {
+    let store = config.store.clone();
+    let mut maker = ClipMaker::new(config);
+    loop {
+        let wait = maker.next_due().map_or(MAX_WAIT, |due| until(clock().mono, due).min(MAX_WAIT));
         match requests.recv_timeout(wait) {
-            Ok(Message::Request(request, reply)) => queue.add(&request, reply),
+            Ok(Message::Request(request, recipient)) => maker.add(&request, recipient),
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
         }
         // Requests that have arrived meanwhile can extend a clip that is due.
-        while let Ok(message) = requests.try_recv() {
-            match message {
-                Message::Request(request, reply) => queue.add(&request, reply),
-                Message::Finish => break 'requests,
-            }
+        if receive_all(&mut maker, requests).is_break() {
+            break;
         }
-        let now = (config.clock)().mono;
-        let due: Vec<_> = iter::from_fn(|| queue.take_due(now)).collect();
-        if due.is_empty() {
+        let now = clock().mono;
+        if !maker.is_due(now) {
             continue;
         }
-        config.store.rotate(ROTATION_TIMEOUT);
-        for clip in due {
-            let made = make(config, &clip, (config.clock)());
-            clip.answer(&made);
+        store.rotate(ROTATION_TIMEOUT);
+        // The rotation has waited until the events so far were observed. A trigger that has fired
+        // by one of them extends its clip.
+        if receive_all(&mut maker, requests).is_break() {
+            break;
+        }
+        while let Some(clip) = maker.take_due(now) {
+            maker.make(clip, clock());
         }
     }
-    while let Ok(Message::Request(request, reply)) = requests.try_recv() {
-        queue.add(&request, reply);
+    while let Ok(Message::Request(request, recipient)) = requests.try_recv() {
+        maker.add(&request, recipient);
     }
-    while let Some(clip) = queue.take_any() {
-        let made = make(config, &clip, (config.clock)());
-        clip.answer(&made);
+    while let Some(clip) = maker.take_any() {
+        maker.make(clip, clock());
     }
+}
+
+/// Adds the requests that have arrived. Returns a break if the recording has ended.
+fn receive_all(maker: &mut ClipMaker, requests: &Receiver<Message>) -> ControlFlow<()> {
+    while let Ok(message) = requests.try_recv() {
+        match message {
+            Message::Request(request, recipient) => maker.add(&request, recipient),
+            Message::Finish => return ControlFlow::Break(()),
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Returns the time from `now` until just after `due`.

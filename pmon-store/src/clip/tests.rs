@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use pmon_analysis::{Verdict, Verifier};
 use pmon_core::MonoNs;
-use pmon_core::capture::{ClockAnchor, Header, Item, Reader};
+use pmon_core::capture::{ClockAnchor, Encoder, Header, Item, Reader};
 
 use super::*;
 use crate::cut::tests::recording::{RecordingPlan, SimulatedRecording};
 use crate::disk::Filesystem;
+use crate::file::partial;
 use crate::{MemoryFilesystem, SegmentName};
 
 /// Time by the clock of the tests.
@@ -50,12 +51,18 @@ impl ClipStore for Store {
 
 fn add(filesystem: &dyn Filesystem, capture: &[u8]) {
     let header = Header::read(&mut &capture[..]).unwrap().unwrap();
-    let taken = |name: &SegmentName| filesystem.entry(name.as_str()).is_ok();
+    let taken = |name: &SegmentName| {
+        filesystem.entry(name.as_str()).is_ok() || filesystem.entry(&partial(name.as_str())).is_ok()
+    };
     let name = SegmentName::unused("web", header.meta.start.real_ns, taken);
-    let disk = filesystem.create(name.as_str()).unwrap();
+    write(filesystem, name.as_str(), capture);
+}
+
+fn write(filesystem: &dyn Filesystem, name: &str, bytes: &[u8]) {
+    let disk = filesystem.create(name).unwrap();
     let mut at = 0;
-    while at < capture.len() {
-        at += disk.write_at(&capture[at..], at as u64).unwrap();
+    while at < bytes.len() {
+        at += disk.write_at(&bytes[at..], at as u64).unwrap();
     }
 }
 
@@ -68,12 +75,26 @@ fn start_gated(
     output: Arc<MemoryFilesystem>,
     gate: Option<Receiver<()>>,
 ) -> ClipService {
+    start_on(store(recording, gate), output)
+}
+
+fn store(recording: &SimulatedRecording, gate: Option<Receiver<()>>) -> Arc<Store> {
+    store_in(Arc::new(MemoryFilesystem::new(1 << 30)), recording, gate)
+}
+
+fn store_in(
+    filesystem: Arc<MemoryFilesystem>,
+    recording: &SimulatedRecording,
+    gate: Option<Receiver<()>>,
+) -> Arc<Store> {
     NOW.store(recording.end + 1, Ordering::Release);
-    let filesystem = Arc::new(MemoryFilesystem::new(1 << 30));
     let (last, ended) = recording.captures.split_last().unwrap();
     ended.iter().for_each(|capture| add(&*filesystem, capture));
-    let store = Arc::new(Store { filesystem, next: Mutex::new(vec![last.clone()]), gate: Mutex::new(gate) });
-    ClipService::start(ClipConfig { store, output, host: "web".into(), tool: "pmon test".into(), clock })
+    Arc::new(Store { filesystem, next: Mutex::new(vec![last.clone()]), gate: Mutex::new(gate) })
+}
+
+fn start_on(store: Arc<Store>, output: Arc<MemoryFilesystem>) -> ClipService {
+    ClipService::start(ClipConfig { store, output, host: "web".into(), tool: "pmon test".into() }, clock)
         .unwrap()
 }
 
@@ -94,7 +115,7 @@ fn read(output: &dyn Filesystem, clip: &Clip) -> (u64, Verdict) {
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let header = reader.header().unwrap().clone();
     let mut verifier = Verifier::new(reader.byte_order(), header.meta.recorder());
-    verifier.begin_at(&header.meta.segment.unwrap().positions);
+    verifier.begin_at(&header.meta.segment.unwrap().positions, header.meta.start.mono);
     let mut events = 0;
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("damage") };
@@ -144,6 +165,35 @@ fn a_clip_that_cannot_be_complete_says_so() {
     assert!(clip.missing.contains("without events (stopped)"), "{}", clip.missing);
     assert_eq!(read(&*output, &clip), (clip.events, Verdict::Blind));
     service.finish();
+}
+
+#[test]
+fn a_clip_states_why_it_has_no_events_before_the_first_ended_segment() {
+    let _clock = CLOCK.lock();
+    let mut recording = recording();
+    let first = recording.captures.remove(0);
+    let header = Header::read(&mut &first[..]).unwrap().unwrap();
+    let name = SegmentName::unused("web", header.meta.start.real_ns, |_| false);
+    let mut other_boot = header.clone();
+    other_boot.meta.boot_id = "another boot".into();
+    let other_boot = Encoder::new(&other_boot).unwrap().header().to_vec();
+    let length = recording.end - recording.start;
+    for (before, reason) in [
+        (None, "(pruned)"),
+        (Some((partial(name.as_str()), first)), "(missing)"),
+        (Some((name.to_string(), other_boot)), "(stopped)"),
+    ] {
+        let output = Arc::new(MemoryFilesystem::new(1 << 30));
+        let filesystem = Arc::new(MemoryFilesystem::new(1 << 30));
+        if let Some((name, bytes)) = before {
+            write(&*filesystem, &name, &bytes);
+        }
+        let service = start_on(store_in(filesystem, &recording, None), output.clone());
+        let clip = wait(&service.handle().request(request("early", recording.end, 2 * length, 0))).unwrap();
+        assert!(clip.missing.contains(reason), "{reason}: {}", clip.missing);
+        assert_eq!(read(&*output, &clip), (clip.events, Verdict::Blind));
+        service.finish();
+    }
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! The lines of the control socket as types.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
+
+use super::request_line;
 
 /// Version of the protocol. A recorder refuses requests of another version; new fields in replies
 /// do not change it.
-pub const PROTOCOL_VERSION: u64 = 1;
+pub(super) const PROTOCOL_VERSION: u64 = 1;
 
 /// Maximum bytes of a request, with its line feed.
-pub const MAX_LINE: usize = 64 << 10;
+pub(super) const MAX_LINE: usize = 64 << 10;
 
 /// A request to a recorder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,59 +48,35 @@ pub enum RequestError {
     Malformed(String),
     /// The request has another version.
     #[error("version {0} of the protocol is not supported; use version {PROTOCOL_VERSION}")]
-    Version(Value),
+    Version(String),
     /// No request has that name.
-    #[error("there is no request `{0}`; use status, snapshot, rotate, reload or upgrade")]
+    #[error("there is no request {0}; use status, snapshot, rotate, reload or upgrade")]
     Unknown(String),
-    /// The line is longer than [`MAX_LINE`].
-    #[error("the request is longer than {MAX_LINE} bytes")]
+    /// The line is longer than 64 KiB.
+    #[error("the request is longer than {MAX_LINE} bytes; send one JSON object in a line")]
     TooLong,
 }
 
-/// A request as JSON. Unknown fields are refused, so that no misspelt option is ignored.
-#[derive(Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// A request as JSON.
+#[derive(Serialize)]
 struct RequestLine {
-    #[serde(default)]
     version: u64,
-    request: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     before_ns: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     after_ns: Option<u64>,
 }
 
 impl Request {
-    /// Parses a line.
+    /// Parses a line. Unknown fields are refused, so that no misspelt option is ignored.
     ///
     /// # Errors
     /// When the line is no request of this version.
     pub fn parse(line: &[u8]) -> Result<Self, RequestError> {
-        let malformed = |error: serde_json::Error| RequestError::Malformed(error.to_string());
-        let value: Value = serde_json::from_slice(line).map_err(malformed)?;
-        // A later version may have other fields, so the version is checked first.
-        if let Some(version) = value.get("version")
-            && version.as_u64() != Some(PROTOCOL_VERSION)
-        {
-            return Err(RequestError::Version(version.clone()));
-        }
-        let line: RequestLine = serde_json::from_value(value).map_err(malformed)?;
-        let RequestLine { name, before_ns, after_ns, .. } = line;
-        let request = match line.request.as_str() {
-            "status" => Self::Status,
-            "snapshot" => return Ok(Self::Snapshot(SnapshotRequest { name, before_ns, after_ns })),
-            "rotate" => Self::Rotate,
-            "reload" => Self::Reload,
-            "upgrade" => Self::Upgrade,
-            _ => return Err(RequestError::Unknown(line.request)),
-        };
-        if name.is_some() || before_ns.is_some() || after_ns.is_some() {
-            let text = format!("`{}` has none of the fields name, before_ns, after_ns", line.request);
-            return Err(RequestError::Malformed(text));
-        }
-        Ok(request)
+        request_line::parse(line)
     }
 
     /// Returns the request's name.
@@ -118,8 +95,7 @@ impl Request {
         let snapshot =
             if let Self::Snapshot(snapshot) = self { snapshot.clone() } else { Default::default() };
         let SnapshotRequest { name, before_ns, after_ns } = snapshot;
-        let request = self.name().to_owned();
-        to_line(&RequestLine { version: PROTOCOL_VERSION, request, name, before_ns, after_ns })
+        to_line(&RequestLine { version: PROTOCOL_VERSION, request: self.name(), name, before_ns, after_ns })
     }
 }
 
@@ -221,9 +197,11 @@ pub struct TriggerStatus {
     pub name: String,
     /// Number of requested clips.
     pub fired: u64,
-    /// Number of clips that the trigger's limit suppressed.
+    /// Number of further firings that these clips contain.
+    pub merged: u64,
+    /// Number of firings whose clip the trigger's limit suppressed.
     pub suppressed: u64,
-    /// Number of clips that were not requested because too many requests waited.
+    /// Number of firings whose clip was not requested because too many requests waited.
     pub dropped: u64,
 }
 

@@ -20,7 +20,7 @@ use super::protocol::{ErrorCode, Reply, Request};
 use super::socket::{ControlSocket, FileIdentity, identity_of};
 
 /// Maximum number of clients at a time. Further ones receive an error.
-pub const MAX_CLIENTS: usize = 16;
+pub(super) const MAX_CLIENTS: usize = 16;
 
 /// Nice value of the thread, so that floods of requests do not compete with the recording.
 const NICE: i32 = 10;
@@ -91,7 +91,7 @@ impl Drop for ReplyHandle {
 
 impl ControlServer {
     /// Starts the thread. It calls `notify` after each request that it sends to the returned
-    /// receiver, which holds at most [`MAX_CLIENTS`] requests.
+    /// receiver, which holds at most 16 requests.
     ///
     /// # Errors
     /// When the thread or its file descriptors cannot be created.

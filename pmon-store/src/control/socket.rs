@@ -29,7 +29,7 @@ const SOCKET_MODE: u32 = 0o660;
 ///
 /// The system's store, [`SYSTEM_STORE`], has it as `/run/pmon/control` if that directory exists,
 /// every other store as `.control` in its directory.
-pub fn socket_paths(store: &Path) -> Vec<PathBuf> {
+pub(super) fn socket_paths(store: &Path) -> Vec<PathBuf> {
     paths_for(store, Path::new(SYSTEM_STORE), Path::new(SYSTEM_RUN))
 }
 
@@ -58,7 +58,7 @@ pub(super) fn identity_of(path: &Path) -> Option<FileIdentity> {
 }
 
 impl ControlSocket {
-    /// Creates the control socket of a store, at the first of [`socket_paths`] whose directory is
+    /// Creates the control socket of a store, at the first of its paths whose directory is
     /// writable. The caller must hold the store's lock.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// As [`Self::bind`].
-    pub fn bind_at(path: &Path) -> io::Result<Self> {
+    pub(super) fn bind_at(path: &Path) -> io::Result<Self> {
         let address = SocketAddress::new(path)?;
         let listener = match UnixListener::bind(address.path()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -21,7 +21,8 @@ struct CpuAccount {
 }
 
 impl CpuAccount {
-    /// Accounts for the numbers up to `next`, which may be behind.
+    /// Accounts for the numbers up to `next`. A number from before the present position changes
+    /// nothing.
     fn advance(&mut self, next: Seq) {
         let ahead = self.next.map_or(0, |known| next.0.wrapping_sub(known.0));
         if self.next.is_none() || ahead <= i32::MAX as u32 {
@@ -131,6 +132,20 @@ impl Accounts {
     pub(super) fn open_cpus(&self) -> impl Iterator<Item = Cpu> {
         let open = |(_, cpu): &(usize, &CpuAccount)| cpu.end.is_some() && !cpu.is_closed;
         self.cpus.iter().enumerate().filter(open).map(|(index, _)| Cpu(index as u32))
+    }
+
+    /// Returns the events of the range that are absent before a source which continues at these
+    /// positions at the time `before`: the disk has lost them.
+    pub(super) fn absent_before(&self, positions: &[CpuPosition], before: MonoNs) -> Vec<Loss> {
+        let absent = positions.iter().filter_map(|position| {
+            let cpu = self.cpus.get(position.cpu.0 as usize).filter(|cpu| !cpu.is_closed)?;
+            let (first, after) = cpu.end?;
+            let is_absent = (1..=i32::MAX as u32).contains(&position.next.0.wrapping_sub(first.0));
+            let last = Seq(position.next.0.wrapping_sub(1));
+            let cause = LossCause::Storage;
+            is_absent.then_some(Loss { cpu: position.cpu, first, last, after, before, cause })
+        });
+        absent.collect()
     }
 
     /// Counts the drops that a capture states. `is_before` means before the range.

@@ -1,17 +1,26 @@
 //! The file of an excerpt.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Directory, Disk, DiskWriter, Filesystem};
-use crate::file::{CaptureFileError, partial, sync_supported};
+use crate::file::{CaptureFileError, open_special, partial, sync_supported};
 
-/// An excerpt in a regular file, which is named `NAME.partial` until it is complete. Mode 0600.
+/// The file of an excerpt, or an existing FIFO or device.
 ///
-/// A file that is dropped before it is complete is removed.
-pub struct CutFile {
+/// A regular file has mode 0600, and is named `NAME.partial` until it is complete. If it is dropped
+/// before, it is removed.
+pub struct CutFile(CutTarget);
+
+enum CutTarget {
+    Regular(RegularFile),
+    Special(File),
+}
+
+/// An excerpt in a regular file.
+struct RegularFile {
     path: PathBuf,
     directory: Directory,
     name: String,
@@ -23,11 +32,33 @@ pub struct CutFile {
 }
 
 impl CutFile {
-    /// Creates the file.
+    /// Creates the file, or opens the FIFO or device at `path`.
     ///
     /// # Errors
-    /// If `path` or `path.partial` exists and `force` is not set, or the file cannot be created.
+    /// If a regular file `path` or `path.partial` exists and `force` is not set, or the file cannot
+    /// be created. A FIFO must have a reader, and a block device needs `force`.
     pub fn create(path: &Path, force: bool) -> Result<Self, CaptureFileError> {
+        let target = match open_special(path, force)? {
+            Some(file) => CutTarget::Special(file),
+            None => CutTarget::Regular(RegularFile::create(path, force)?),
+        };
+        Ok(Self(target))
+    }
+
+    /// Makes everything durable, and gives a regular file its final name.
+    ///
+    /// # Errors
+    /// If the file cannot be synced or renamed.
+    pub fn publish(self) -> Result<(), CaptureFileError> {
+        match self.0 {
+            CutTarget::Regular(file) => file.publish(),
+            CutTarget::Special(_) => Ok(()),
+        }
+    }
+}
+
+impl RegularFile {
+    fn create(path: &Path, force: bool) -> Result<Self, CaptureFileError> {
         let failed = |source| CaptureFileError::Io { action: "create", path: path.into(), source };
         if path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
@@ -55,11 +86,7 @@ impl CutFile {
         Ok(Self { path: path.into(), directory, name, partial, disk, writer, force, is_published: false })
     }
 
-    /// Makes everything durable, and gives the file its final name.
-    ///
-    /// # Errors
-    /// If the file cannot be synced or renamed.
-    pub fn publish(mut self) -> Result<(), CaptureFileError> {
+    fn publish(mut self) -> Result<(), CaptureFileError> {
         let path = self.path.clone();
         let failed = |action| {
             let path = path.clone();
@@ -82,15 +109,18 @@ impl CutFile {
 
 impl Write for CutFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        match &mut self.0 {
+            CutTarget::Regular(file) => file.writer.write(bytes),
+            CutTarget::Special(file) => file.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        Ok(())
     }
 }
 
-impl Drop for CutFile {
+impl Drop for RegularFile {
     fn drop(&mut self) {
         if !self.is_published {
             // The error that ended the excerpt is reported.

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod copy;
+mod coverage;
+mod described;
 mod file;
 mod output;
 mod range;
@@ -19,7 +21,7 @@ use std::io;
 use pmon_analysis::TimeBound;
 use pmon_analysis::filter::{ExitIndex, Filter};
 use pmon_core::MonoNs;
-use pmon_core::capture::{EncodeError, OpenError};
+use pmon_core::capture::{EncodeError, OpenError, UnobservedReason};
 use thiserror::Error;
 
 pub use file::CutFile;
@@ -27,6 +29,8 @@ pub use report::CutReport;
 pub use steps::cut;
 
 use crate::disk::StoredFile;
+use crate::file::PARTIAL;
+use crate::reader::SkippedSegment;
 
 /// The captures that an excerpt is taken from, in the order of their times.
 ///
@@ -61,6 +65,10 @@ pub struct CutOptions {
     /// Present time on the monotonic clock, if the sources are being recorded; later times of the
     /// range are in the future.
     pub now: Option<MonoNs>,
+    /// Why the recording has no events before the sources; `None` if their headers shall say.
+    pub before: Option<UnobservedReason>,
+    /// Whether the recording has captures after the sources that can hold a part of the range.
+    pub lacks_end: bool,
 }
 
 /// The events of an excerpt that does not contain all events of its range.
@@ -108,10 +116,27 @@ pub enum CutError {
         /// Name of the first capture after the reboot.
         name: String,
     },
+    /// The range ends before the sources begin, or begins after their end.
+    #[error("no part of the range is recorded")]
+    NotRecorded,
     /// There is no capture.
     #[error("there is no capture to take an excerpt from")]
     NoCapture,
     /// A record does not fit the format.
     #[error("cannot encode the excerpt: {0}")]
     Encode(#[from] EncodeError),
+}
+
+impl CutError {
+    /// Describes a source that is left out because of this error. `None` for a file that its
+    /// recorder has only just created.
+    fn left_out(&self, name: String) -> Option<SkippedSegment> {
+        let (why, is_removed) = match self {
+            Self::Open { source: OpenError::Empty, .. } if name.ends_with(PARTIAL) => return None,
+            Self::Open { source, .. } => (source.to_string(), false),
+            Self::Read { source, .. } => (source.to_string(), source.kind() == io::ErrorKind::NotFound),
+            error => (error.to_string(), false),
+        };
+        Some(SkippedSegment { name, why, is_removed })
+    }
 }

@@ -4,6 +4,10 @@ use pmon_analysis::TimeBound;
 use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 
+/// Maximum error of a wall-clock time in ns. A reading of the clocks reads one after the other, so
+/// two readings disagree by fractions of a microsecond.
+pub(super) const CLOCK_ERROR: u64 = 1_000;
+
 /// A range of time that includes both of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
@@ -39,6 +43,13 @@ impl Range {
         }
     }
 
+    /// Begins the range at `begin` if it begins earlier by no more than the error of a wall-clock
+    /// time.
+    pub(super) fn or_begin_at(self, begin: MonoNs) -> Self {
+        let is_close = begin.0.saturating_sub(self.from.0) <= CLOCK_ERROR;
+        Self { from: if is_close { self.from.max(begin) } else { self.from }, ..self }
+    }
+
     /// Returns whether the range has a first time.
     pub(super) fn has_start(&self) -> bool {
         self.has_start
@@ -59,14 +70,6 @@ impl Range {
     pub(super) fn overlaps(&self, from: MonoNs, until: MonoNs) -> bool {
         from <= self.until && until >= self.from
     }
-}
-
-/// Returns the reading of the clocks at another time, if the wall clock is not set in between.
-pub(super) fn at(clock: ClockAnchor, time: MonoNs) -> ClockAnchor {
-    let passed = i128::from(time.0) - i128::from(clock.mono.0);
-    let real_ns = i64::try_from(i128::from(clock.real_ns) + passed).unwrap_or(clock.real_ns);
-    let boot_ns = u64::try_from(i128::from(clock.boot_ns) + passed).unwrap_or(clock.boot_ns);
-    ClockAnchor { mono: time, boot_ns, real_ns }
 }
 
 /// Returns the times for which each reading of the clocks holds: first, last, and the reading.

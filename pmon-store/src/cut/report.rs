@@ -5,6 +5,8 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{ClockAnchor, Unobserved, UnobservedReason};
 
+use crate::reader::SkippedSegment;
+
 /// What an excerpt contains, and what it lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CutReport {
@@ -14,7 +16,7 @@ pub struct CutReport {
     pub until: MonoNs,
     /// Reading of the clocks that belongs to `from`.
     pub clock: ClockAnchor,
-    /// Number of events, without self-generated ones.
+    /// Number of events, including self-generated ones.
     pub events: u64,
     /// Number of processes in the process table at the start.
     pub processes: u64,
@@ -26,6 +28,8 @@ pub struct CutReport {
     pub unobserved: Vec<Unobserved>,
     /// Number of unreadable parts of the sources within the range.
     pub damaged: u64,
+    /// The sources that could not be read, and were left out.
+    pub skipped: Vec<SkippedSegment>,
     /// Number of CPUs whose events at the start or at the end may be missing.
     pub silent_cpus: u64,
     /// Number of blocks copied without decoding their events.

@@ -1,13 +1,14 @@
 //! Selects events as `print` does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock};
-use pmon_core::capture::{ClockAnchor, DetailsSubject, Record};
+use pmon_core::capture::{ClockAnchor, DetailsSubject, Meta, Record};
 use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
 use super::Selection;
+use super::described::DescribedProcesses;
 use super::range::Range;
 
 /// Maximum number of selected execs whose details may arrive late.
@@ -27,15 +28,18 @@ pub(super) struct SelectedEvents {
     is_past: bool,
     /// Whether the first scan of `/proc` belongs to the process table.
     skips_scan: bool,
+    described: DescribedProcesses,
+    /// Records that belong to the excerpt.
+    ready: VecDeque<OwnedRecord>,
 }
 
 impl SelectedEvents {
-    /// Creates the state for a source from its first record on. `skips_scan` states whether the
-    /// first scan of `/proc` belongs to the process table.
+    /// Creates the state for a source from its first record on. `meta` is from its header, and
+    /// `skips_scan` states whether the first scan of `/proc` belongs to the process table.
     pub(super) fn new(
         selection: &Selection,
         order: ByteOrder,
-        start: ClockAnchor,
+        meta: Option<&Meta>,
         has_begun: bool,
         skips_scan: bool,
     ) -> Self {
@@ -44,17 +48,24 @@ impl SelectedEvents {
             tree.expect_missing_forks(exits.clone());
         }
         let mut wall = WallClock::new();
-        wall.observe(start);
+        wall.observe(meta.map_or_else(ClockAnchor::default, |meta| meta.start));
         Self {
             joiner: DetailsJoiner::new(order),
-            processes: ProcessTable::new(),
+            processes: ProcessTable::detailed(meta.unwrap_or(&Meta::default())),
             filter,
             wall,
             late: BTreeSet::new(),
             has_begun,
             is_past: false,
             skips_scan,
+            described: DescribedProcesses::default(),
+            ready: VecDeque::new(),
         }
+    }
+
+    /// Adds a process of the process table at the start of the excerpt.
+    pub(super) fn add_described(&mut self, pid: Tgid) {
+        self.described.add(pid);
     }
 
     /// Adds the next record.
@@ -69,13 +80,27 @@ impl SelectedEvents {
 
     /// Returns the next record that belongs to the excerpt, or may do so.
     pub(super) fn pop(&mut self, range: &Range) -> Option<OwnedRecord> {
-        loop {
+        while self.ready.is_empty() {
             let record = self.joiner.pop()?;
             self.processes.apply(&record);
             self.filter.observe(&record);
-            if self.selects(&record, range) {
-                return Some(record);
+            let is_selected = self.selects(&record, range);
+            self.describe(&record, is_selected, range);
+            if is_selected {
+                self.ready.push_back(record);
             }
+        }
+        self.ready.pop_front()
+    }
+
+    /// Adds descriptions of the processes that the record is about, if the excerpt lacks them.
+    fn describe(&mut self, record: &OwnedRecord, is_selected: bool, range: &Range) {
+        match record {
+            OwnedRecord::Event(item) if range.contains(item.event.map(|event| event.time)) => {
+                self.ready.extend(self.described.follow(item, is_selected, &self.processes));
+            }
+            OwnedRecord::Details(details) if is_selected => self.described.add(details.subject.tgid()),
+            _ => {}
         }
     }
 

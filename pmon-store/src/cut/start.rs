@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use pmon_analysis::process::ProcessModel;
 use pmon_core::capture::{
     BlockDecoder, BlockOutline, ClockAnchor, CpuPosition, DetailsSubject, EncodedBlock, EncodedItem,
-    FencePosition, Header, Reader, Record, RecordedDatagram, UnreachedCpu, Witness,
+    FencePosition, Header, Note, Reader, Record, RecordedDatagram, UnreachedCpu, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq};
 
-use super::range::{self, Range};
+use super::range::Range;
 use super::{CutError, CutSource};
 use crate::disk::StoredFile;
-use crate::model::ProcessModel;
+use crate::reader::SkippedSegment;
+use crate::segment::SegmentSummary;
 
 /// Time after which no record belongs to an earlier time any more, in ns. Events of several CPUs
 /// are out of order by microseconds, and details follow their exec within seconds.
 pub(super) const HORIZON: u64 = 10_000_000_000;
 
-/// Time for which a reader waits for the first scan of `/proc`, in ns.
+/// Time for which a reader waits for the first scan of `/proc`, and for events that are out of
+/// order, in ns.
 const SCAN_WAIT: u64 = 1_000_000_000;
 
 /// One of the sources.
@@ -32,9 +35,30 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Returns the reading of the clocks at the start.
+    /// Returns the reading of the clocks at the start; zero if the header is damaged.
     pub(super) fn clock(&self) -> ClockAnchor {
         self.header.as_ref().map(|header| header.meta.start).unwrap_or_default()
+    }
+
+    /// Returns a time after all events of the captures before this one: its start, or earlier if
+    /// its first events waited for the recorder. `None` if the header is damaged.
+    pub(super) fn begin(&self) -> Option<MonoNs> {
+        let SegmentSummary { start, last_before, .. } = SegmentSummary::of(self.header.as_ref()?);
+        let after_last = last_before.map_or(start.mono, |last| MonoNs(last.0.saturating_add(1)));
+        Some(after_last.min(start.mono))
+    }
+
+    /// Returns whether the capture begins where `previous` ends.
+    pub(super) fn continues(&self, previous: &Self) -> bool {
+        let headers = self.header.as_ref().zip(previous.header.as_ref());
+        headers
+            .is_some_and(|(own, previous)| SegmentSummary::of(own).continues(&SegmentSummary::of(previous)))
+    }
+
+    /// Returns the earliest time that an event can have; `None` if the header is damaged.
+    pub(super) fn earliest(&self) -> Option<MonoNs> {
+        let summary = SegmentSummary::of(self.header.as_ref()?);
+        Some(MonoNs(summary.start.mono.0.saturating_sub(summary.max_lead_ns())))
     }
 }
 
@@ -49,13 +73,65 @@ pub(super) fn open(source: &dyn CutSource, index: usize) -> Result<Input, CutErr
     Reader::open_sparse(input, skip_hole).map_err(|source| CutError::Open { name: name(), source })
 }
 
-/// Opens each source and reads its header.
-pub(super) fn survey(source: &dyn CutSource) -> Result<Vec<Capture>, CutError> {
-    let captures = (0..source.count()).map(|index| {
-        let reader = open(source, index)?;
-        Ok(Capture { index, header: reader.header().cloned() })
-    });
-    captures.collect()
+/// The sources: those that can be read, and those that are left out.
+pub(super) struct Survey {
+    pub(super) captures: Vec<Capture>,
+    skipped: Vec<(usize, SkippedSegment)>,
+}
+
+impl Survey {
+    /// Opens each source and reads its header. A source that cannot be read is left out, as other
+    /// readers of a recording do.
+    ///
+    /// # Errors
+    /// The error of the last source if none can be read.
+    pub(super) fn of(source: &dyn CutSource) -> Result<Self, CutError> {
+        let (mut captures, mut skipped, mut last_error) = (Vec::new(), Vec::new(), None);
+        for index in 0..source.count() {
+            match open(source, index) {
+                Ok(reader) => captures.push(Capture { index, header: reader.header().cloned() }),
+                Err(error) => {
+                    skipped.extend(error.left_out(source.name(index)).map(|skipped| (index, skipped)));
+                    last_error = Some(error);
+                }
+            }
+        }
+        match last_error {
+            Some(error) if captures.is_empty() => Err(error),
+            _ => Ok(Self { captures, skipped }),
+        }
+    }
+
+    /// Returns the sources that were left out.
+    pub(super) fn skipped(&self) -> Vec<SkippedSegment> {
+        self.skipped.iter().map(|(_, skipped)| skipped.clone()).collect()
+    }
+
+    /// Returns the last reading of the clocks before `from` in the source that `first` continues.
+    /// `None` if the reading in the header of `first` holds. The first events of a segment can be
+    /// earlier than that reading.
+    pub(super) fn clock_before(
+        &self,
+        source: &dyn CutSource,
+        first: &Capture,
+        from: MonoNs,
+    ) -> Result<Option<ClockAnchor>, CutError> {
+        let before = self.captures.iter().take_while(|capture| capture.index < first.index).last();
+        match before.filter(|before| from < first.clock().mono && first.continues(before)) {
+            Some(before) => {
+                Ok(clocks(source, before.index)?.into_iter().rev().find(|clock| clock.mono <= from))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Returns whether a source before `first`, and one after `last`, is there and cannot be read.
+    pub(super) fn lacks_around(&self, first: &Capture, last: &Capture) -> (bool, bool) {
+        let lacks = |is_there: &dyn Fn(usize) -> bool| {
+            self.skipped.iter().any(|(index, skipped)| !skipped.is_removed && is_there(*index))
+        };
+        (lacks(&|index| index < first.index), lacks(&|index| index > last.index))
+    }
 }
 
 /// Returns the readings of the clocks in a source, in the order of their times.
@@ -124,7 +200,8 @@ pub(super) fn outline(
     (outline, span)
 }
 
-/// The state of the first source at the start of the range.
+/// The state at the start of the range: that of the first source, and of events in the sources that
+/// continue it which are earlier than the range.
 pub(super) struct StartState {
     pub(super) model: ProcessModel,
     /// The last reading of the clocks before the range.
@@ -148,13 +225,25 @@ pub(super) struct StartState {
     has_scanned: bool,
     /// Whether an event of the range was seen.
     has_begun: bool,
+    /// Whether a loss, a time without events or a reading of the clocks that belongs to the range
+    /// comes before its first event. A reader that seeks this event may skip it.
+    pub(super) has_early_notes: bool,
+    /// Start of the first source, where its positions hold.
+    began_at: MonoNs,
     range: Range,
     order: ByteOrder,
 }
 
 impl StartState {
-    /// Reads the state from a source.
-    pub(super) fn read(source: &dyn CutSource, capture: &Capture, range: Range) -> Result<Self, CutError> {
+    /// Reads the state from the sources, of which `capture` is the first one. `clock` is an earlier
+    /// reading of the clocks than that in its header.
+    pub(super) fn read(
+        source: &dyn CutSource,
+        capture: &Capture,
+        clock: Option<ClockAnchor>,
+        others: &[Capture],
+        range: Range,
+    ) -> Result<Self, CutError> {
         let failed = |error| CutError::Read { name: source.name(capture.index), source: error };
         let mut reader = open(source, capture.index)?;
         let order = reader.byte_order();
@@ -164,7 +253,7 @@ impl StartState {
         let positions = segment.map(|segment| segment.positions.as_slice()).unwrap_or_default();
         let mut this = Self {
             model: ProcessModel::new(order, ticks, capture.clock()),
-            clock: capture.clock(),
+            clock: clock.unwrap_or_else(|| capture.clock()),
             positions: positions.iter().map(|at| (at.cpu, (at.next, at.time))).collect(),
             scope: None,
             unreached: Vec::new(),
@@ -175,26 +264,92 @@ impl StartState {
             holds_scan: false,
             has_scanned: false,
             has_begun: false,
+            has_early_notes: false,
+            began_at: capture.clock().mono,
             range,
             order,
         };
         this.edge = find_edge(source, capture.index, range)?;
-        let (mut decoder, mut is_behind) = (BlockDecoder::default(), true);
+        let (mut decoder, mut is_before_edge) = (BlockDecoder::default(), true);
         while let Some(item) = reader.next_encoded().map_err(failed)? {
             // Damage is reported when the range is copied.
             let EncodedItem::Block(block) = item else { continue };
             if block.first_record() >= this.edge {
-                if std::mem::take(&mut is_behind) {
+                if std::mem::take(&mut is_before_edge) {
                     this.late_at_edge = this.late;
                 }
                 if !this.needs(&block) {
-                    if this.is_past(&block) { break } else { continue }
+                    this.read_notes(&decoder.notes(&block).unwrap_or_default());
+                    // A reading of the clocks can be in the first block of the range.
+                    let has_events = block.times().is_some();
+                    if has_events && this.is_past(&block) { break } else { continue }
                 }
             }
             let Ok(records) = decoder.records(&block) else { continue };
             records.records().for_each(|record| this.apply(&record));
         }
+        let mut previous = capture;
+        for other in others {
+            if !other.continues(previous) || other.earliest().is_none_or(|earliest| earliest >= range.from) {
+                break;
+            }
+            this.read_early_events(source, other)?;
+            previous = other;
+        }
         Ok(this)
+    }
+
+    /// Takes over readings of the clocks and times without events before the range.
+    fn read_notes(&mut self, notes: &[Note]) {
+        for record in notes.iter().map(Note::record) {
+            match record {
+                Record::Clock(_) | Record::Unobserved(_) => self.apply(&record),
+                _ => self.note_early(&record),
+            }
+        }
+    }
+
+    /// Remembers whether a record before the first event of the range belongs to the range.
+    fn note_early(&mut self, record: &Record<'_>) {
+        let time = match record {
+            Record::Loss(loss) => loss.before,
+            Record::Blind(blind) => blind.until,
+            Record::Unobserved(span) => span.until,
+            Record::Clock(clock) => clock.mono,
+            _ => return,
+        };
+        self.has_early_notes |= !self.has_begun && time >= self.range.from;
+    }
+
+    /// Reads the events before the range in a source that continues the first one. They are there
+    /// because CPUs emit events independently.
+    fn read_early_events(&mut self, source: &dyn CutSource, capture: &Capture) -> Result<(), CutError> {
+        let failed = |error| CutError::Read { name: source.name(capture.index), source: error };
+        let (mut reader, from) = (open(source, capture.index)?, self.range.from);
+        let mut decoder = BlockDecoder::default();
+        while let Some(item) = reader.next_encoded().map_err(failed)? {
+            let EncodedItem::Block(block) = item else { continue };
+            // The opening is that of the source, not of the excerpt.
+            let (_, Some(span)) = outline(&block, &mut decoder, self.order) else { continue };
+            if span.first.0.saturating_sub(from.0) > SCAN_WAIT {
+                break;
+            }
+            let Ok(records) = decoder.records(&block) else { continue };
+            for record in records.records() {
+                let before = self.late;
+                match &record {
+                    Record::Event(..) | Record::Loss(_) => self.apply(&record),
+                    Record::Details(details) => match details.subject {
+                        DetailsSubject::Exec { time, .. } if time < from => self.model.apply(&record),
+                        _ => {}
+                    },
+                    _ => {}
+                }
+                // The copier finds the details of these execs after the start of this source.
+                self.late_at_edge += self.late - before;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the byte order of the datagrams.
@@ -235,6 +390,7 @@ impl StartState {
 
     fn apply(&mut self, record: &Record<'_>) {
         let from = self.range.from;
+        self.note_early(record);
         match record {
             Record::Event(datagram, _) => {
                 let event = datagram.event(self.order);
@@ -282,6 +438,12 @@ impl StartState {
             Record::Scope(scope) => self.scope = Some(scope.text.clone()),
             Record::Witness(witness) if witness.time < from => self.witness = Some(*witness),
             Record::Blind(blind) if blind.until < from => self.model.apply(record),
+            // The numbers after such a time do not continue those before it. If the source does not
+            // cover its own beginning, its positions are those after that time.
+            Record::Unobserved(span) if span.from < from && span.until > self.began_at => {
+                self.positions.clear();
+                self.model.apply(record);
+            }
             _ => {}
         }
     }
@@ -319,9 +481,4 @@ fn find_edge(source: &dyn CutSource, index: usize, range: Range) -> Result<u64, 
     }
     // Without an event, everything belongs to the time before.
     Ok(edge.unwrap_or(u64::MAX))
-}
-
-/// Returns the reading of the clocks at the start of the range.
-pub(super) fn start_clock(state: &StartState, from: MonoNs) -> ClockAnchor {
-    range::at(state.clock, from)
 }

@@ -10,10 +10,11 @@ use pmon_core::capture::{
 };
 
 use super::copy::{Copier, SourceEnd};
+use super::coverage;
 use super::output::Output;
-use super::range::Range;
+use super::range::{CLOCK_ERROR, Range};
 use super::selected::SelectedEvents;
-use super::start::{Capture, StartState, clocks, open, start_clock, survey};
+use super::start::{Capture, StartState, Survey, clocks, open};
 use super::{CutError, CutOptions, CutReport, CutSource};
 
 /// Writes the excerpt of `source` that `options` describe to `output`.
@@ -23,39 +24,61 @@ use super::{CutError, CutOptions, CutReport, CutSource};
 /// their events. `progress` receives the number of bytes read so far.
 ///
 /// # Errors
-/// When a source cannot be read, or the excerpt cannot be written. Damaged parts of a source are no
-/// error.
+/// When a source cannot be read, when no part of the range is recorded, or when the excerpt cannot
+/// be written. Damaged parts of a source are no error.
 pub fn cut(
     source: &dyn CutSource,
     options: &CutOptions,
     output: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> Result<CutReport, CutError> {
-    let captures = survey(source)?;
-    let range = resolve(source, options, &captures)?;
-    let captures = within(&captures, range);
-    let first = captures.first().ok_or(CutError::NoCapture)?;
+    let survey = Survey::of(source)?;
+    let range = resolve(source, options, &survey.captures)?;
+    let captures = within(&survey.captures, range);
+    let (Some(first), Some(last)) = (captures.first(), captures.last()) else {
+        return Err(CutError::NoCapture);
+    };
+    let (lacks_start, lacks_end) = survey.lacks_around(first, last);
+    let begin = first.begin().unwrap_or_default();
+    let range = match options.since {
+        Some(TimeBound::Wall(_)) => range.or_begin_at(begin),
+        _ => range,
+    };
     check_boots(source, captures)?;
-    let state = StartState::read(source, first, range)?;
-    let started = if range.has_start() { range.from.max(first.clock().mono) } else { first.clock().mono };
-    let clock = start_clock(&state, started);
+    coverage::check(source, captures, range)?;
+    let clock = survey.clock_before(source, first, range.from)?;
+    let state = StartState::read(source, first, clock, &captures[1..], range)?;
+    let started = if range.has_start() { range.from.max(begin) } else { first.clock().mono };
+    let clock = state.clock.at(started);
     let header = header(options, first, &state, clock);
     let mut copier = Copier::new(range, Output::begin(&header, output)?);
     let processes = write_opening(&mut copier, &state, started)?;
-    if range.has_start() && range.from < first.clock().mono && first.header.is_some() {
+    if range.has_start() && range.from < begin {
         let previous = first.header.as_ref().is_some_and(|header| header.meta.previous.is_some());
-        let reason = if previous { UnobservedReason::Pruned } else { UnobservedReason::Stopped };
-        copier.add_unobserved(Unobserved { from: range.from, until: first.clock().mono, reason })?;
+        let reason = match options.before {
+            _ if lacks_start => UnobservedReason::Missing,
+            Some(reason) => reason,
+            None if previous => UnobservedReason::Pruned,
+            None => UnobservedReason::Stopped,
+        };
+        copier.add_unobserved(Unobserved { from: range.from, until: begin, reason })?;
+    } else if !range.has_start() && lacks_start {
+        let (from, until) = (started, started);
+        copier.add_unobserved(Unobserved { from, until, reason: UnobservedReason::Missing })?;
     }
     write_start(&mut copier, options, &state, started)?;
+    if started < first.clock().mono {
+        // The first events of a segment can be earlier than the reading in its header.
+        copier.record_clock(first.clock())?;
+    }
     let end = copy_all(&mut copier, source, options, captures, &state, progress)?;
-    let until = write_end(&mut copier, options, &end)?;
+    let until = write_end(&mut copier, options, &end, lacks_end || options.lacks_end)?;
     let unreached = state.unreached().into_iter().chain(copier.unreached(&end));
     let silent_cpus = unreached.filter(|cpu| cpu.why == UnreachedReason::Silent).count() as u64;
     let Copier { output, accounts, unobserved, damaged, .. } = copier;
     let witness = accounts.witness(until).unwrap_or_default();
     Ok(CutReport {
-        from: if range.has_start() { range.from } else { started },
+        from: if range.has_start() { range.from } else { started.min(until) },
         until,
         clock,
         events: accounts.events,
@@ -64,6 +87,7 @@ pub fn cut(
         blind_ns: accounts.blind_ns,
         unobserved,
         damaged,
+        skipped: survey.skipped(),
         silent_cpus,
         copied_blocks: output.copied,
         encoded_blocks: output.encoded,
@@ -74,7 +98,8 @@ pub fn cut(
 
 fn resolve(source: &dyn CutSource, options: &CutOptions, captures: &[Capture]) -> Result<Range, CutError> {
     let bounds = [options.since, options.until];
-    let mut anchors: Vec<ClockAnchor> = captures.iter().map(Capture::clock).collect();
+    let known = captures.iter().filter(|capture| capture.header.is_some());
+    let mut anchors: Vec<ClockAnchor> = known.map(Capture::clock).collect();
     for bound in bounds.into_iter().flatten() {
         let TimeBound::Wall(real_ns) = bound else { continue };
         // The clock may have been set within the source that holds the time.
@@ -90,22 +115,22 @@ fn resolve(source: &dyn CutSource, options: &CutOptions, captures: &[Capture]) -
 
 /// Returns the sources that can hold a part of the range, at least one.
 fn within(captures: &[Capture], range: Range) -> &[Capture] {
-    let start = |capture: &Capture| capture.clock().mono;
-    let first = captures.iter().rposition(|capture| start(capture) <= range.from).unwrap_or(0);
-    let last = captures.iter().rposition(|capture| start(capture) <= range.until).unwrap_or(first);
-    captures.get(first..=last.max(first)).unwrap_or_default()
+    let is_until = |time: Option<MonoNs>, end| time.is_some_and(|time| time <= end);
+    let first = captures.iter().rposition(|capture| is_until(capture.begin(), range.from)).unwrap_or(0);
+    let last = captures.iter().rposition(|capture| is_until(capture.earliest(), range.until));
+    let last = last.unwrap_or(first).max(first);
+    // A capture with a damaged header may begin within the range.
+    let unknown = captures.iter().skip(last + 1).take_while(|capture| capture.header.is_none()).count();
+    captures.get(first..=last + unknown).unwrap_or_default()
 }
 
 fn check_boots(source: &dyn CutSource, captures: &[Capture]) -> Result<(), CutError> {
-    let boot = |capture: &'_ Capture| capture.header.as_ref().map(|header| header.meta.boot_id.clone());
-    for pair in captures.windows(2) {
-        if let (Some(one), Some(other)) = (boot(&pair[0]), boot(&pair[1]))
-            && one != other
-        {
-            return Err(CutError::Reboot { name: source.name(pair[1].index) });
-        }
+    let boots = captures.iter().filter_map(|of| Some((of.index, &of.header.as_ref()?.meta.boot_id)));
+    let boots: Vec<_> = boots.collect();
+    match boots.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+        Some(pair) => Err(CutError::Reboot { name: source.name(pair[1].0) }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn header(options: &CutOptions, first: &Capture, state: &StartState, clock: ClockAnchor) -> Header {
@@ -123,7 +148,7 @@ fn write_opening(copier: &mut Copier<'_>, state: &StartState, at: MonoNs) -> Res
     if let Some(witness) = &state.witness {
         copier.accounts.add_witness(witness, true);
     }
-    (copier.late, copier.edge) = (state.late_at_edge, state.edge);
+    (copier.late, copier.edge, copier.began_at) = (state.late_at_edge, state.edge, at);
     copier.skips_scan = state.holds_scan;
     if !copier.range.has_start() {
         // The source's own opening is part of the range.
@@ -185,24 +210,35 @@ fn copy_all(
     let mut last = SourceEnd::default();
     let mut read = 0;
     for (at, capture) in captures.iter().enumerate() {
+        let previous = at.checked_sub(1).and_then(|before| captures.get(before));
+        let continues = previous.is_some_and(|previous| capture.continues(previous));
+        if copier.is_past() && (!continues || !last.is_complete) {
+            break;
+        }
         let mut reader = open(source, capture.index)?;
-        let continues = match at.checked_sub(1).and_then(|before| captures.get(before)) {
-            Some(previous) => join(copier, previous, capture, &last)?,
-            None => false,
-        };
+        if let Some(previous) = previous {
+            join(copier, previous, capture, &last)?;
+            // The process table is as of the start of the first source.
+            copier.edge = 0;
+        }
         if at == 0 {
             copier.selected = options.selection.as_ref().map(|selection| {
                 let has_begun = !copier.range.has_start();
                 SelectedEvents::new(
                     selection,
                     reader.byte_order(),
-                    capture.clock(),
+                    capture.header.as_ref().map(|header| &header.meta),
                     has_begun,
                     state.holds_scan,
                 )
             });
-            // A selection follows the processes from the first record on.
-            if copier.range.has_start() && copier.selected.is_none() {
+            if let Some(selected) = copier.selected.as_mut().filter(|_| copier.range.has_start()) {
+                state.model.processes().for_each(|details| selected.add_described(details.subject.tgid()));
+            }
+            // A selection follows the processes from the first record on. An opening after the
+            // start of the range can have losses of the range.
+            let is_inside = capture.clock().mono < copier.range.from && !state.has_early_notes;
+            if copier.range.has_start() && is_inside && copier.selected.is_none() {
                 let failed = |error| CutError::Read { name: source.name(capture.index), source: error };
                 reader.seek(copier.range.from).map_err(failed)?;
             }
@@ -225,25 +261,26 @@ fn scope(options: &CutOptions, source: Option<&str>) -> Option<String> {
     }
 }
 
-/// Connects a source with the previous one. Returns whether it continues the previous one.
+/// Connects a source with the previous one.
 fn join(
     copier: &mut Copier<'_>,
     previous: &Capture,
     capture: &Capture,
     end: &SourceEnd,
-) -> Result<bool, CutError> {
+) -> Result<(), CutError> {
     let (Some(before), Some(after)) = (&previous.header, &capture.header) else {
         // The connection is unknown.
         let until = capture.clock().mono.max(end.last_time.unwrap_or_default());
-        gap(copier, end, until, UnobservedReason::Missing)?;
-        return Ok(false);
+        return gap(copier, end, until, UnobservedReason::Missing);
     };
     let follows = after.meta.previous == Some(before.uuid);
-    let is_continuous = after.meta.segment.as_ref().is_some_and(|segment| segment.reason.is_continuous());
-    if follows && is_continuous {
+    if capture.continues(previous) {
+        let positions = after.meta.segment.as_ref().map(|segment| &*segment.positions).unwrap_or_default();
+        for loss in copier.accounts.absent_before(positions, after.meta.start.mono) {
+            copier.record(&Record::Loss(loss), false)?;
+        }
         copier.finish_damage(after.meta.start.mono)?;
-        copier.output.record(&Record::Clock(after.meta.start))?;
-        return Ok(true);
+        return copier.record_clock(after.meta.start);
     }
     let reason = match (end.end, follows || after.meta.previous.is_none()) {
         (_, false) => UnobservedReason::Missing,
@@ -251,8 +288,7 @@ fn join(
         (None, true) => UnobservedReason::Killed,
     };
     gap(copier, end, after.meta.start.mono, reason)?;
-    copier.output.record(&Record::Clock(after.meta.start))?;
-    Ok(false)
+    copier.record_clock(after.meta.start)
 }
 
 /// Records the time without events between two sources.
@@ -269,27 +305,36 @@ fn gap(
     copier.add_unobserved(Unobserved { from, until, reason })
 }
 
-/// Writes the records at the end. Returns the last time of the excerpt.
-fn write_end(copier: &mut Copier<'_>, options: &CutOptions, end: &SourceEnd) -> Result<MonoNs, CutError> {
+/// Writes the records at the end. `lacks_end` states whether a later source cannot be read. Returns
+/// the last time of the excerpt.
+fn write_end(
+    copier: &mut Copier<'_>,
+    options: &CutOptions,
+    end: &SourceEnd,
+    lacks_end: bool,
+) -> Result<MonoNs, CutError> {
     let range = copier.range;
     let ended = end.time();
     let until = if range.has_end() { range.until } else { ended.unwrap_or(range.from) };
+    let unread = if lacks_end { UnobservedReason::Missing } else { UnobservedReason::Stopped };
     copier.finish_damage(until)?;
+    // The numbers end where the time without events begins.
+    copier.record_excluded()?;
     if end.is_complete {
         let last = ended.unwrap_or(range.from);
-        let is_short = range.has_end() && last < until;
+        let error = if matches!(options.until, Some(TimeBound::Wall(_))) { CLOCK_ERROR } else { 0 };
+        let is_short = range.has_end() && last.0.saturating_add(error) < until.0;
         match (end.end, options.now) {
             (_, Some(now)) if is_short && now < until => {
-                if last < now && end.end.is_none() {
-                    let reason = UnobservedReason::Killed;
+                if last < now {
+                    let reason = if end.end.is_some() { unread } else { UnobservedReason::Killed };
                     copier.add_unobserved(Unobserved { from: last, until: now, reason })?;
                 }
                 let reason = UnobservedReason::Future;
                 copier.add_unobserved(Unobserved { from: last.max(now), until, reason })?;
             }
-            (Some(_), _) if is_short => {
-                let reason = UnobservedReason::Stopped;
-                copier.add_unobserved(Unobserved { from: last, until, reason })?;
+            (Some(_), _) if is_short || lacks_end && !range.has_end() => {
+                copier.add_unobserved(Unobserved { from: last, until: until.max(last), reason: unread })?;
             }
             // Without an end, the last events of any CPU may be missing.
             (None, _) if is_short || !range.has_end() => {
@@ -299,7 +344,6 @@ fn write_end(copier: &mut Copier<'_>, options: &CutOptions, end: &SourceEnd) -> 
             _ => {}
         }
     }
-    copier.record_excluded()?;
     let witness = copier.accounts.witness(until);
     if let Some(witness) = witness {
         copier.output.record(&Record::Witness(witness))?;

@@ -1,11 +1,15 @@
 //! Excerpts of recordings from a simulated recorder.
 
+mod edges;
+mod gaps;
 pub(crate) mod recording;
 
 use std::io::{self, Cursor};
 
 use pmon_analysis::{TimeBound, Verdict, Verifier, VerifyReport};
-use pmon_core::capture::{Details, DetailsSubject, Header, Item, Reader, Record, RecordedDatagram};
+use pmon_core::capture::{
+    Details, DetailsSubject, Encoder, Header, Item, Reader, Record, RecordedDatagram, SegmentReason,
+};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
@@ -55,7 +59,7 @@ fn excerpt(captures: &[Vec<u8>], options: &CutOptions) -> Result<Excerpt, CutErr
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let header = reader.header().unwrap().clone();
     let mut verifier = Verifier::new(reader.byte_order(), header.meta.recorder());
-    verifier.begin_at(&header.meta.segment.as_ref().unwrap().positions);
+    verifier.begin_at(&header.meta.segment.as_ref().unwrap().positions, header.meta.start.mono);
     let (mut events, mut details) = (Vec::new(), Vec::new());
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("the excerpt is damaged") };
@@ -168,6 +172,91 @@ fn an_excerpt_without_limits_has_all_events() {
         assert_eq!(excerpt.events, recording.events, "seed {seed}");
         assert_eq!(excerpt.verified.problems, [], "seed {seed}");
         assert_eq!(excerpt.verified.lost.total(), recording.lost_within(0, u64::MAX), "seed {seed}");
+    }
+}
+
+/// Replaces the header of a capture.
+fn with_header(capture: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
+    let mut header = Header::read(&mut &*capture).unwrap().unwrap();
+    let len = Encoder::new(&header).unwrap().header().len();
+    change(&mut header);
+    [Encoder::new(&header).unwrap().header(), &capture[len..]].concat()
+}
+
+#[test]
+fn events_that_waited_for_the_next_recorder_belong_to_the_range() {
+    for seed in 0..20 {
+        let plan = RecordingPlan { segments: 3, losses: false, ..RecordingPlan::random(seed) };
+        let mut recording = plan.record();
+        // The second recorder starts when all events of its segment have waited for it.
+        let starts: Vec<u64> = recording.captures.iter().map(|bytes| start(bytes)).collect();
+        recording.captures[1] = with_header(&recording.captures[1], |header| {
+            header.meta.segment.as_mut().unwrap().reason = SegmentReason::Restart;
+            for time in [&mut header.meta.start.mono.0, &mut header.meta.start.boot_ns] {
+                *time = starts[2] - 1;
+            }
+        });
+        let third = (starts[2] - starts[1]) / 3;
+        for (from, until) in [(2, 4), (4, 5), (2, 7)]
+            .map(|(a, b)| (starts[1] - third + a * third / 2, starts[1] - third + b * third / 2))
+        {
+            let case = format!("seed {seed}, {from} to {until} of {starts:?}");
+            let excerpt = excerpt(&recording.captures, &range(from, until)).unwrap();
+            assert_eq!(excerpt.events, within(&recording, from, until), "{case}");
+            assert_eq!(excerpt.verified.problems, [], "{case}");
+            assert_eq!(excerpt.verified.missing, 0, "{case}");
+            assert_eq!(excerpt.verdict(), Verdict::Complete, "{case}: {:?}", excerpt.report);
+            assert_eq!(excerpt.report.verdict(), Verdict::Complete, "{case}");
+            assert_eq!(excerpt.header.meta.start.mono.0, from, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_range_can_begin_while_events_of_two_segments_are_out_of_order() {
+    for seed in 0..80 {
+        let plan = RecordingPlan { segments: 3, losses: false, ..RecordingPlan::random(seed) };
+        let recording = plan.record();
+        let starts: Vec<u64> = recording.captures.iter().map(|bytes| start(bytes)).collect();
+        for (division, until) in [(starts[1], starts[2] - 1), (starts[2], recording.end)] {
+            for before in [40_000, 1] {
+                let case = format!("seed {seed}, {before} ns before {division}");
+                let excerpt = excerpt(&recording.captures, &range(division - before, until)).unwrap();
+                assert_eq!(excerpt.events, within(&recording, division - before, until), "{case}");
+                assert_eq!(excerpt.verified.problems, [], "{case}");
+                assert_eq!(excerpt.verdict(), Verdict::Complete, "{case}: {:?}", excerpt.verified);
+            }
+        }
+    }
+}
+
+fn start(capture: &[u8]) -> u64 {
+    Header::read(&mut &*capture).unwrap().unwrap().meta.start.mono.0
+}
+
+#[test]
+fn a_source_with_a_damaged_header_hides_no_other_source() {
+    for damaged in 0..3 {
+        let plan = RecordingPlan { segments: 3, losses: false, ..RecordingPlan::random(5) };
+        let recording = plan.record();
+        let starts: Vec<u64> = recording.captures.iter().map(|bytes| start(bytes)).collect();
+        let mut captures = recording.captures.clone();
+        captures[damaged][40] ^= 0xff;
+        assert_eq!(Header::read(&mut &*captures[damaged]).ok().flatten(), None);
+        // The range is that of the first segment, and then that of the last one.
+        for (segment, from, until) in
+            [(0, starts[0] + 1000, starts[1] - 1_000_000), (2, starts[2] + 1_000_000, recording.end)]
+        {
+            let case = format!("{damaged} is damaged, {from} to {until} of {starts:?}");
+            let excerpt = excerpt(&captures, &range(from, until)).unwrap();
+            assert_eq!(excerpt.events, within(&recording, from, until), "{case}");
+            if damaged == 1 {
+                assert_eq!(excerpt.verified.problems, [], "{case}");
+                assert_eq!(excerpt.verdict(), Verdict::Complete, "{case}: {:?}", excerpt.report);
+            } else if damaged == segment {
+                assert_ne!(excerpt.verdict(), Verdict::Complete, "{case}");
+            }
+        }
     }
 }
 

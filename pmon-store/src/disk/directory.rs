@@ -1,6 +1,6 @@
 //! A real directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,21 @@ impl Directory {
     fn at(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+
+    /// Returns the regular files whose names are UTF-8.
+    fn files(&self) -> io::Result<Vec<(String, DirEntry)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // The file type costs no system call on most filesystems.
+            if entry.file_type().is_ok_and(|kind| kind.is_file())
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                files.push((name, entry));
+            }
+        }
+        Ok(files)
+    }
 }
 
 impl Filesystem for Directory {
@@ -54,16 +69,16 @@ impl Filesystem for Directory {
 
     fn list(&self) -> io::Result<Vec<FileEntry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            // The file type costs no system call on most filesystems.
-            if entry.file_type().is_ok_and(|kind| !kind.is_file()) {
-                continue;
+        for (name, entry) in self.files()? {
+            if let Ok(meta) = entry.metadata() {
+                entries.extend(file_entry(name, &meta));
             }
-            let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
-            entries.extend(file_entry(name, &meta));
         }
         Ok(entries)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.files()?.into_iter().map(|(name, _)| name).collect())
     }
 
     fn entry(&self, name: &str) -> io::Result<FileEntry> {
@@ -148,14 +163,29 @@ impl Directory {
     /// Does not take the lock, because that could refuse a recorder that is starting.
     pub fn recorder(&self) -> Option<u32> {
         let lock = fs::symlink_metadata(self.at(LOCK_NAME)).ok()?;
-        let locks = fs::read_to_string("/proc/locks").ok()?;
         let owner = self.lock_owner();
-        locks.lines().filter_map(FileLockEntry::parse).find_map(|entry| {
+        holder(|entry| {
             let is_device = entry.device == (libc::major(lock.dev()), libc::minor(lock.dev()));
             // Some filesystems show another device there.
-            (entry.inode == lock.ino() && (is_device || owner == Some(entry.pid))).then_some(entry.pid)
+            entry.inode == lock.ino() && (is_device || owner == Some(entry.pid))
         })
     }
+}
+
+/// Returns the process that is recording into a capture of its own, if it is in the PID namespace
+/// of this process.
+///
+/// Some filesystems show another device in `/proc/locks`, so this may be a process that has locked
+/// a file with the same number on another filesystem.
+pub fn recorder_of_file(path: &Path) -> Option<u32> {
+    let inode = fs::metadata(path).ok()?.ino();
+    holder(|entry| entry.inode == inode)
+}
+
+/// Returns the process of the first lock that meets a condition.
+fn holder(is_wanted: impl Fn(&FileLockEntry) -> bool) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().filter_map(FileLockEntry::parse).find(is_wanted).map(|entry| entry.pid)
 }
 
 /// A lock of `flock(2)` in `/proc/locks` (`proc_locks(5)`).
@@ -256,6 +286,7 @@ mod tests {
         std::os::unix::fs::symlink(store.path("a"), store.path("c")).unwrap();
         let names: Vec<_> = store.list().unwrap().into_iter().map(|entry| (entry.name, entry.len)).collect();
         assert_eq!(names, [("a".to_owned(), 3)]);
+        assert_eq!(store.names().unwrap(), ["a"]);
         assert_eq!(store.create("a").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         for name in ["b", "c", "d"] {
             assert!(store.open(name).is_err() && store.reopen(name).is_err() && store.entry(name).is_err());

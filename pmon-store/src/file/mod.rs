@@ -21,6 +21,7 @@ use crate::disk::{Disk, Filesystem, RealDisk};
 use names::{NameOperations, RealNames};
 pub(crate) use names::{PARTIAL, partial, sync_supported};
 use regular::RegularFile;
+pub(crate) use stream::open_special;
 use stream::{SpecialFile, StreamOutput};
 
 /// The destination of a capture.
@@ -263,11 +264,11 @@ impl CaptureFile {
     /// Returns whether a reader of the file finds every record so far.
     #[inline]
     pub(crate) fn holds_all(&self) -> bool {
-        let holds_blocks = match &self.output {
+        let holds_blocks = || match &self.output {
             CaptureOutput::Regular(regular) => regular.holds_all,
             CaptureOutput::Stream(..) => true,
         };
-        holds_blocks && self.encoder.pending() == 0
+        self.encoder.pending() == 0 && holds_blocks()
     }
 
     /// Returns the maximum size in bytes that this process may give the file; `None` if there is no

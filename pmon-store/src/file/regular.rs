@@ -19,6 +19,8 @@
 //! If a journal is impossible (a small limit on file sizes, a full disk), blocks are sealed as
 //! often as it would be written.
 
+mod journal;
+
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -26,15 +28,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::Encoder;
-use pmon_record::SinkError;
+use pmon_record::{KeptRecords, SinkError};
 
 use super::claim::ClaimedNames;
 use super::names::{CaptureNames, SegmentNames};
 use super::sync::Syncer;
 use super::{CaptureFileError, CaptureFileOptions, FileParts};
 use crate::disk::{Disk, Filesystem, SyncRunner, SyncThread, supported_file_sync};
+use journal::{Journal, TruncationState};
 
-const PAGE: u64 = 4096;
 /// Maximum time between the reception of a record and its entry in the journal, less one tick.
 const JOURNAL_DELAY: Duration = Duration::from_millis(40);
 /// Number of records that are sealed at once, because they compress nearly as well as a full block.
@@ -46,14 +48,8 @@ const SEAL_DELAY: Duration = Duration::from_secs(3600);
 const JOURNAL_KEPT: Duration = Duration::from_millis(250);
 /// Time between the starts of two syncs.
 const SYNC_INTERVAL: Duration = Duration::from_millis(700);
-/// Maximum bytes of blocks that wait in memory for a sync. Beyond it, the writer thread waits.
-const MAX_HELD: usize = 8 << 20;
 /// Time between checks of a running sync.
 const SYNC_POLL_INTERVAL: Duration = Duration::from_millis(40);
-/// Bytes that a journal may need. If the limit on file sizes leaves less, there is no journal.
-const MIN_JOURNAL_SPACE: u64 = 4 << 20;
-/// Time after which a failed journal is tried again.
-const JOURNAL_RETRY: Duration = Duration::from_secs(60);
 
 /// A capture in a regular file.
 pub(super) struct RegularFile {
@@ -61,6 +57,8 @@ pub(super) struct RegularFile {
     pub(super) names: Box<dyn CaptureNames>,
     options: CaptureFileOptions,
     syncer: Syncer,
+    /// Bytes of the header.
+    header_len: u64,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
     journal: Option<Journal>,
@@ -81,32 +79,6 @@ pub(super) struct RegularFile {
     unsealed_since: Option<Instant>,
     /// Time at which the oldest bytes that are not synced were written.
     dirty_since: Option<Instant>,
-}
-
-/// The provisional blocks after the hole.
-struct Journal {
-    start: u64,
-    end: u64,
-    /// Whether the journal has records that are in no sealed block.
-    is_live: bool,
-}
-
-impl Journal {
-    /// Whether `bytes` fit between the sealed blocks and the journal.
-    fn leaves_room(&self, sealed_end: u64, bytes: &[u8]) -> bool {
-        sealed_end + bytes.len() as u64 <= self.start
-    }
-}
-
-/// The next step before the journal is cut off.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum TruncationState {
-    /// The next block must be sealed.
-    AwaitSeal,
-    /// A sync must begin.
-    BeginSync,
-    /// The running sync must succeed.
-    AwaitSync,
 }
 
 impl RegularFile {
@@ -192,6 +164,7 @@ impl RegularFile {
             names,
             options,
             syncer: Syncer::new(runner, now),
+            header_len: encoder.header().len() as u64,
             sealed_end: encoder.header().len() as u64,
             journal: None,
             truncation: TruncationState::AwaitSeal,
@@ -289,29 +262,11 @@ impl RegularFile {
         Ok(())
     }
 
-    /// Writes the records since the last block to the journal, and keeps their sealed block in
-    /// memory. Returns whether this was possible.
-    fn hold(&mut self, encoder: &mut Encoder) -> bool {
-        // While the journal is off, it lacks the records of its failed block.
-        let is_off = self.no_journal_until.is_some_and(|until| self.now < until);
-        let Some(journal) = self.journal.as_mut().filter(|_| !is_off && self.held.len() < MAX_HELD) else {
-            return false;
-        };
-        let block = encoder.provisional();
-        if write_all(&*self.disk, block, journal.end).is_err() {
-            // Removes the incomplete block. If this fails as well, readers skip it.
-            let _ = self.disk.set_len(journal.end);
-            return false;
-        }
-        journal.end += block.len() as u64;
-        journal.is_live = true;
-        self.held.extend_from_slice(encoder.seal());
-        self.fresh_since = None;
-        self.dirty_since.get_or_insert(self.now);
-        true
-    }
-
     /// Appends the blocks that were held, and one of all records since then.
+    ///
+    /// A power loss can leave one of them torn and a later one intact; readers then skip the
+    /// records of the torn one in the journal. All of them were received after the block that the
+    /// last sync made durable, so this loses no record that is older than promised.
     fn append_sealed(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         if self.held.is_empty() {
             return self.append(encoder.seal());
@@ -350,49 +305,16 @@ impl RegularFile {
     }
 
     /// Writes the index and the trailer, and syncs everything.
+    ///
+    /// The sealed blocks are durable before the index is written. Otherwise, a power loss could
+    /// leave the index intact and the last block torn, and readers would skip the journal.
     fn close(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        let end = encoder.finish();
-        if self.journal.as_ref().is_some_and(|journal| !journal.leaves_room(self.sealed_end, end)) {
-            // All records are in sealed blocks, which this sync makes durable.
-            self.sync()?;
-            self.truncate_journal()?;
-        }
-        self.append(end)?;
-        self.sync()?;
         if self.journal.is_some() {
-            self.truncate_journal()?;
             self.sync()?;
+            self.truncate_journal()?;
         }
-        Ok(())
-    }
-
-    /// Appends the records that are in no block yet to the journal, or seals them if that is
-    /// impossible.
-    fn append_to_journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
-        if !self.options.journal {
-            self.fresh_since = None;
-            return Ok(());
-        }
-        let is_off = self.no_journal_until.is_some_and(|until| now < until);
-        let next = (self.sealed_end + self.options.hole).next_multiple_of(PAGE);
-        let (start, at) = self.journal.as_ref().map_or((next, next), |journal| (journal.start, journal.end));
-        let has_room = self.disk.size_limit().is_none_or(|limit| at + MIN_JOURNAL_SPACE <= limit);
-        if is_off || self.journal.is_none() && !has_room {
-            return self.seal(encoder);
-        }
-        let block = encoder.provisional();
-        let len = block.len() as u64;
-        if let Err((_, _)) = write_all(&*self.disk, block, at) {
-            // Removes the incomplete block. If this fails as well, so does the seal, which reports
-            // the error.
-            let _ = self.disk.set_len(if self.journal.is_some() { at } else { self.sealed_end });
-            self.no_journal_until = Some(now + JOURNAL_RETRY);
-            return self.seal(encoder);
-        }
-        self.fresh_since = None;
-        self.journal = Some(Journal { start, end: at + len, is_live: true });
-        self.dirty_since.get_or_insert(self.now);
-        Ok(())
+        self.append(encoder.finish())?;
+        self.sync()
     }
 
     /// Appends bytes to the sealed blocks.
@@ -412,25 +334,6 @@ impl RegularFile {
         }
         self.sealed_end += bytes.len() as u64;
         self.dirty_since.get_or_insert(self.now);
-        Ok(())
-    }
-
-    /// Writes a block that does not fit into the hole to a new journal first, so that its records
-    /// are in the file while the block overwrites the current journal. Only in this case, the
-    /// writer thread waits for a sync.
-    fn copy_to_journal(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let len = bytes.len() as u64;
-        let end = self.journal.as_ref().map_or(self.sealed_end, |journal| journal.end);
-        let start = end.max(self.sealed_end + len).next_multiple_of(PAGE);
-        let copied =
-            write_all(&*self.disk, bytes, start).map_err(|(_, error)| self.failed("write to", error));
-        if let Err(error) = copied.and_then(|()| self.sync()) {
-            self.holds_all = false;
-            // The original error is reported. If this fails as well, readers skip the copy.
-            let _ = self.disk.set_len(end);
-            return Err(error);
-        }
-        self.journal = Some(Journal { start, end: start + len, is_live: false });
         Ok(())
     }
 
@@ -456,23 +359,6 @@ impl RegularFile {
         self.syncer.begin(self.now);
     }
 
-    /// Seals the journal's unsealed records, so the whole journal can be cut off.
-    fn seal_live(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        if let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_live) {
-            journal.is_live = false;
-            (self.fresh_since, self.unsealed_since) = (None, None);
-            self.append_sealed(encoder)?;
-        }
-        Ok(())
-    }
-
-    /// Cuts off everything after the sealed blocks.
-    fn truncate_journal(&mut self) -> Result<(), SinkError> {
-        self.disk.set_len(self.sealed_end).map_err(|error| self.failed("truncate", error))?;
-        (self.journal, self.truncation) = (None, TruncationState::AwaitSeal);
-        Ok(())
-    }
-
     /// Syncs everything written so far, and waits for the result.
     fn sync(&mut self) -> Result<(), SinkError> {
         let synced = self.syncer.wait().and_then(|()| {
@@ -485,7 +371,9 @@ impl RegularFile {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
-        SinkError::from_io(action, self.names.shown_path(), Some(self.names.current().into()), source)
+        let has_records = self.sealed_end > self.header_len || self.journal.is_some();
+        let kept = if has_records { KeptRecords::In(self.names.current().into()) } else { KeptRecords::None };
+        SinkError::from_io(action, self.names.shown_path(), kept, source)
     }
 
     fn unsynced(&self, source: io::Error) -> SinkError {

@@ -10,7 +10,7 @@ use pmon_core::capture::Encoder;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use pmon_record::SinkError;
+use pmon_record::{KeptRecords, SinkError};
 
 use super::CaptureFileError;
 use crate::disk::supported_file_sync;
@@ -43,6 +43,14 @@ impl SpecialFile {
         ];
         kinds.into_iter().find_map(|(is, kind)| is.then_some(kind))
     }
+}
+
+/// Opens an existing FIFO or device for writing. Returns `None` if there is none at `path`.
+///
+/// # Errors
+/// When it is refused: a FIFO without a reader, a block device without `force`, or a socket.
+pub(crate) fn open_special(path: &Path, force: bool) -> Result<Option<File>, CaptureFileError> {
+    SpecialFile::of(path).map(|kind| open(path, kind, force)).transpose()
 }
 
 /// Opens `path`, which was of this kind a moment ago, without waiting.
@@ -126,7 +134,7 @@ impl StreamOutput {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
-        SinkError::from_io(action, self.path.display().to_string(), None, source)
+        SinkError::from_io(action, self.path.display().to_string(), KeptRecords::PassedOn, source)
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::StoreOptions;
 use crate::disk::{DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile};
+use crate::segment::RetentionLimits;
 
 use file::{MemoryFile, MemoryReader, Usage};
 
@@ -31,9 +32,11 @@ pub fn flight_options(length: Duration, memory: u64) -> StoreOptions {
     let rotate_every = (length / SEGMENTS).clamp(MIN_SEGMENT, MAX_SEGMENT);
     StoreOptions {
         rotate_every,
-        max_use: Some(memory),
-        max_age: Some(length + rotate_every),
-        keep_free: None,
+        limits: RetentionLimits {
+            max_use: Some(memory),
+            max_age: Some(length + rotate_every),
+            keep_free: None,
+        },
         journal: false,
         ..StoreOptions::default()
     }

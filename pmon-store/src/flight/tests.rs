@@ -102,6 +102,6 @@ fn a_flight_is_divided_into_segments_of_one_to_ten_seconds() {
     let every = |seconds| flight_options(Duration::from_secs(seconds), 1 << 26).rotate_every.as_millis();
     assert_eq!([10, 64, 300, 3600].map(every), [1000, 2000, 9375, 10_000]);
     let options = flight_options(Duration::from_secs(300), 1 << 26);
-    assert_eq!((options.max_use, options.journal), (Some(1 << 26), false));
-    assert_eq!(options.max_age, Some(Duration::from_millis(309_375)));
+    assert_eq!((options.limits.max_use, options.journal), (Some(1 << 26), false));
+    assert_eq!(options.limits.max_age, Some(Duration::from_millis(309_375)));
 }

@@ -3,12 +3,8 @@
 use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 
-use super::list::{SegmentList, SegmentSummary};
-use crate::segment::UtcSecond;
-
-/// Maximum time in ns by which an event is earlier than one before it in the recording, because
-/// CPUs emit events independently. This is far more than the kernel's.
-const MAX_INVERSION_NS: u64 = 100_000_000;
+use super::list::SegmentList;
+use crate::segment::{SegmentSummary, UtcSecond};
 
 /// One end of a range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +26,10 @@ impl RangeBound {
 
     /// Returns whether all events of a capture are after the moment.
     fn is_before_events(&self, summary: &SegmentSummary) -> bool {
-        let ClockAnchor { mono, real_ns, .. } = summary.start;
-        let delay = summary.last_before.map_or(0, |last| mono.0.saturating_sub(last.0));
-        let delay = delay.saturating_add(MAX_INVERSION_NS);
+        let (ClockAnchor { mono, real_ns, .. }, lead) = (summary.start, summary.max_lead_ns());
         match self.mono {
-            Some(moment) => mono.0.saturating_sub(delay) > moment.0,
-            None => real_ns.saturating_sub_unsigned(delay) > self.real_ns,
+            Some(moment) => mono.0.saturating_sub(lead) > moment.0,
+            None => real_ns.saturating_sub_unsigned(lead) > self.real_ns,
         }
     }
 }
@@ -56,19 +50,19 @@ impl SegmentList {
     fn restrict_by_name(&mut self, since: Option<RangeBound>, until: Option<RangeBound>) -> bool {
         let second = |bound: RangeBound| UtcSecond::of(bound.real_ns).to_string();
         let count = self.entries.len();
-        if count == 0 || self.entries.iter().any(|entry| entry.second.is_none()) {
+        if count == 0 || self.entries.iter().any(|entry| entry.second().is_none()) {
             return false;
         }
         // A capture ends where the next one begins. The one before the first that begins at or
         // after `since` holds the time before it.
         let first = since.map_or(0, |since| {
             let since = second(since);
-            let at = self.entries.partition_point(|entry| entry.second.as_deref() < Some(&since));
+            let at = self.entries.partition_point(|entry| entry.second() < Some(&since));
             at.saturating_sub(1)
         });
         let end = until.map_or(count, |until| {
             let until = second(until);
-            self.entries.partition_point(|entry| entry.second.as_deref() <= Some(&until))
+            self.entries.partition_point(|entry| entry.second() <= Some(&until))
         });
         let mut end = end.max(first + 1);
         let mut before = None;

@@ -10,10 +10,13 @@ use pmon_core::capture::{
 use pmon_core::wire::ByteOrder;
 
 use super::bytes::CaptureBytes;
-use super::list::{SegmentEntry, SegmentList, SegmentSummary};
+use super::entry::SegmentEntry;
+use super::follow::Following;
+use super::list::SegmentList;
+use crate::segment::SegmentSummary;
 
 /// A capture that could not be read, and was left out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedSegment {
     /// Name of the capture.
     pub name: String,
@@ -25,27 +28,29 @@ pub struct SkippedSegment {
 
 /// Reads the captures of a [`SegmentList`] as one recording.
 pub struct SegmentReader {
-    list: SegmentList,
+    pub(super) list: SegmentList,
     /// Index of the current capture in `list`.
-    at: usize,
-    current: Reader<CaptureBytes>,
-    junction: Junction,
+    pub(super) at: usize,
+    pub(super) current: Reader<CaptureBytes>,
+    pub(super) junction: Junction,
     /// What the next capture needs to know of the current one.
-    last: CurrentSegment,
-    skipped: Vec<SkippedSegment>,
+    pub(super) last: CurrentSegment,
+    pub(super) skipped: Vec<SkippedSegment>,
     /// Totals of the captures before the current one.
     offset: u64,
     intact_bytes: u64,
     unknown_blocks: u64,
     unclean: u64,
     previous_is_clean: bool,
+    /// How the recording is followed while it is written, if it is.
+    pub(super) following: Option<Box<Following>>,
 }
 
 /// What the next capture needs to know of the one that is read.
 #[derive(Clone, Debug, Default)]
-struct CurrentSegment {
-    summary: Option<SegmentSummary>,
-    time: MonoNs,
+pub(super) struct CurrentSegment {
+    pub(super) summary: Option<SegmentSummary>,
+    pub(super) time: MonoNs,
     is_clean: bool,
 }
 
@@ -84,6 +89,7 @@ impl SegmentReader {
             unknown_blocks: 0,
             unclean: 0,
             previous_is_clean: true,
+            following: None,
         };
         this.begin();
         Ok(this)
@@ -128,19 +134,12 @@ impl SegmentReader {
     }
 
     /// Opens the next capture. Returns `false` at the end.
-    fn advance(&mut self) -> bool {
-        self.last.is_clean = self.current.ended_cleanly();
-        self.previous_is_clean = self.last.is_clean;
+    pub(super) fn advance(&mut self) -> bool {
         while let Some(entry) = self.list.entries.get(self.at + 1) {
             self.at += 1;
             match open(entry) {
                 Ok(reader) => {
-                    self.unclean += u64::from(!self.last.is_clean);
-                    let before = std::mem::replace(&mut self.current, reader);
-                    self.offset += before.offset();
-                    self.intact_bytes += before.intact_bytes();
-                    self.unknown_blocks += before.unknown_blocks();
-                    self.begin();
+                    self.begin_with(reader);
                     return true;
                 }
                 // The recorder has only just created its file.
@@ -150,13 +149,25 @@ impl SegmentReader {
         }
         false
     }
+
+    /// Begins to read the capture `self.at`.
+    pub(super) fn begin_with(&mut self, reader: Reader<CaptureBytes>) {
+        self.last.is_clean = self.current.ended_cleanly();
+        self.previous_is_clean = self.last.is_clean;
+        self.unclean += u64::from(!self.last.is_clean);
+        let before = std::mem::replace(&mut self.current, reader);
+        self.offset += before.offset();
+        self.intact_bytes += before.intact_bytes();
+        self.unknown_blocks += before.unknown_blocks();
+        self.begin();
+    }
 }
 
-fn open(entry: &SegmentEntry) -> Result<Reader<CaptureBytes>, OpenError> {
+pub(super) fn open(entry: &SegmentEntry) -> Result<Reader<CaptureBytes>, OpenError> {
     entry.open()?.into_reader()
 }
 
-fn left_out(entry: &SegmentEntry, error: &OpenError) -> SkippedSegment {
+pub(super) fn left_out(entry: &SegmentEntry, error: &OpenError) -> SkippedSegment {
     let (why, is_removed) = match error {
         OpenError::Io(error) => (error.to_string(), error.kind() == ErrorKind::NotFound),
         error => (error.to_string(), false),
@@ -192,6 +203,9 @@ impl RecordingReader for SegmentReader {
     }
 
     fn next_part(&mut self) -> io::Result<Option<Part<'_>>> {
+        if self.following.is_some() {
+            return self.next_followed();
+        }
         let kind = match self.current.next_item()? {
             Some(Item::Block(block)) => {
                 if let Some((_, last)) = block.times() {

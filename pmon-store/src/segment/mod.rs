@@ -1,14 +1,21 @@
 //! The segments of a store: names, listing, order, recovery and retention.
 
+mod journal;
 mod list;
+mod machine;
 mod name;
 mod order;
 mod recover;
 mod retention;
+mod rewrite;
+mod summary;
 
-pub use list::{SegmentFile, StoreListing};
+pub(crate) use list::{AgedFile, SegmentFile, StoreListing};
+pub use machine::StoreMachine;
 pub use name::SegmentName;
-pub(crate) use name::{UtcSecond, is_recorder_file, is_store_file, restricted};
-pub(crate) use order::{OrderKey, in_order};
+pub(crate) use name::{CLIP_SUFFIX, UtcSecond, is_clip, restricted};
+pub(crate) use order::in_order;
 pub(crate) use recover::{EndPositions, Recovery, end_positions, read_records, salvage};
-pub use retention::{ExcessSegment, RetentionLimit, RetentionLimits, VacuumReport, vacuum};
+pub use retention::{ExcessSegment, RetentionLimit, RetentionLimits, UnmeetableLimit, VacuumReport, vacuum};
+pub use summary::SegmentSummary;
+pub(crate) use summary::shortened;

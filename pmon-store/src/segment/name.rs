@@ -3,9 +3,15 @@
 use std::fmt;
 
 use crate::disk::{LOCK_NAME, RECORDER_NAME};
+use crate::file::PARTIAL;
 
 /// Suffix of the name of each segment.
 const SUFFIX: &str = ".pmon";
+/// Suffix of the name of an unfinished segment whose header is not readable. No segment's name has
+/// it.
+pub(crate) const DAMAGED_SUFFIX: &str = ".damaged.pmon";
+/// Suffix of the name of each clip. No segment's name has it.
+pub(crate) const CLIP_SUFFIX: &str = ".clip.pmon";
 /// Maximum length of the host in a name, in bytes. A file name has at most 255.
 const MAX_HOST: usize = 128;
 /// Length of `YYYYMMDDTHHMMSSZ`.
@@ -69,8 +75,29 @@ impl SegmentName {
             return None;
         }
         let host_len = host_and_time.len() - TIME_LEN - 1;
-        let host = &host_and_time[..host_len];
-        (restricted(host) == host).then(|| Self { text: name.into(), host_len })
+        is_restricted(&host_and_time[..host_len]).then(|| Self { text: name.into(), host_len })
+    }
+
+    /// Parses the name of a segment's file; `None` if `file` is none. Returns the final name, and
+    /// whether the file has it not yet.
+    pub(crate) fn parse_file(file: &str) -> Option<(Self, bool)> {
+        let (stem, is_partial) = match file.strip_suffix(PARTIAL) {
+            Some(stem) => (stem, true),
+            None => (file, false),
+        };
+        Some((Self::parse(stem)?, is_partial))
+    }
+
+    /// Parses the name of a file that a recovery has set aside:
+    /// `HOST-YYYYMMDDTHHMMSSZ.damaged.pmon` or `HOST-YYYYMMDDTHHMMSSZ-N.damaged.pmon`. Returns the
+    /// name that the segment would have; `None` if `file` is none.
+    pub(crate) fn parse_damaged(file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(DAMAGED_SUFFIX)?;
+        let segment = |stem: &str| Self::parse(&format!("{stem}{SUFFIX}"));
+        segment(stem).or_else(|| {
+            let (stem, number) = stem.rsplit_once('-')?;
+            segment(stem).filter(|_| number.parse::<u32>().is_ok())
+        })
     }
 
     /// Returns the name as a file name.
@@ -81,6 +108,17 @@ impl SegmentName {
     /// Returns the host as it stands in the name.
     pub fn host(&self) -> &str {
         &self.text[..self.host_len]
+    }
+
+    /// Returns the start as it stands in the name, as `YYYYMMDDTHHMMSSZ` or
+    /// `YYYYMMDDTHHMMSSZ_NNNNNNNNN`. Sorts like the start.
+    pub(crate) fn time(&self) -> &str {
+        &self.text[self.host_len + 1..self.text.len() - SUFFIX.len()]
+    }
+
+    /// Returns the second of the start as it stands in the name, as `YYYYMMDDTHHMMSSZ`.
+    pub(crate) fn second(&self) -> &str {
+        &self.time()[..TIME_LEN]
     }
 }
 
@@ -99,6 +137,11 @@ pub(crate) fn is_store_file(name: &str) -> bool {
         times.into_iter().any(|stem| is_time_last(stem) && name[stem.len()..].contains(SUFFIX))
     };
     is_recorder_file(name) || !name.starts_with('.') && begins_with_time()
+}
+
+/// Whether a file is a clip, finished or not.
+pub(crate) fn is_clip(name: &str) -> bool {
+    name.strip_suffix(PARTIAL).unwrap_or(name).ends_with(CLIP_SUFFIX)
 }
 
 /// Whether a file is one that the recorder of a store needs for itself.
@@ -120,13 +163,22 @@ fn is_time_last(stem: &str) -> bool {
 
 /// Returns a host name with only the characters that a segment's name may have.
 pub(crate) fn restricted(host: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let allowed = |c: char| c.is_ascii() && is_allowed(c as u8);
     let mut text: String = host.chars().map(|c| if allowed(c) { c } else { '_' }).take(MAX_HOST).collect();
     // A leading dot would hide the file.
     if text.starts_with('.') {
         text.replace_range(..1, "_");
     }
     if text.is_empty() { "unknown".into() } else { text }
+}
+
+/// Whether [`restricted`] returns this host as it is.
+fn is_restricted(host: &str) -> bool {
+    (1..=MAX_HOST).contains(&host.len()) && !host.starts_with('.') && host.bytes().all(is_allowed)
+}
+
+fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
 /// A second of UTC, printed as `YYYYMMDDTHHMMSSZ`.
@@ -208,6 +260,7 @@ mod tests {
         {
             let name = SegmentName::unused(host, START, |_| false);
             assert_eq!(name.host(), shown);
+            assert_eq!(is_restricted(host), shown == host);
             assert_eq!(SegmentName::parse(name.as_str()), Some(name));
         }
         assert!(SegmentName::unused(&"x".repeat(1000), START, |_| false).as_str().len() < 200);
@@ -227,6 +280,25 @@ mod tests {
         }
         for name in ["notes.pmon", "h-20261129T081502Z.txt", ".h-20261129T081502Z.pmon", "a.partial", ""] {
             assert!(!is_store_file(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_has_the_host_and_the_time_of_its_segment() {
+        for (file, segment) in [
+            ("h-20261129T081502Z.damaged.pmon", "h-20261129T081502Z.pmon"),
+            ("a-2-20261129T081502Z-2.damaged.pmon", "a-2-20261129T081502Z.pmon"),
+            ("h-20261129T081502Z_000000001-3.damaged.pmon", "h-20261129T081502Z_000000001.pmon"),
+        ] {
+            assert_eq!(SegmentName::parse_damaged(file), SegmentName::parse(segment), "{file}");
+        }
+        for file in [
+            "h-20261129T081502Z.pmon",
+            "h-20261129T081502Z-x.damaged.pmon",
+            "h.damaged.pmon",
+            ".damaged.pmon",
+        ] {
+            assert_eq!(SegmentName::parse_damaged(file), None, "{file}");
         }
     }
 

@@ -2,57 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pmon_core::capture::{ClockAnchor, Header};
-
-/// What a header states about the place of its capture in the order.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OrderKey<'a> {
-    pub(crate) machine_id: &'a str,
-    pub(crate) boot_id: &'a str,
-    pub(crate) uuid: [u8; 16],
-    pub(crate) previous: Option<[u8; 16]>,
-    pub(crate) start: ClockAnchor,
-}
-
-impl<'a> OrderKey<'a> {
-    /// Returns the key of a capture with this header.
-    pub(super) fn of(header: &'a Header) -> Self {
-        let meta = &header.meta;
-        Self {
-            machine_id: &meta.machine_id,
-            boot_id: &meta.boot_id,
-            uuid: header.uuid,
-            previous: meta.previous,
-            start: meta.start,
-        }
-    }
-}
+use super::summary::SegmentSummary;
 
 /// Sorts captures: those of a boot by the monotonic time of their start, boots by their chain of
 /// predecessors, and by the wall clock where the chain is broken.
-pub(crate) fn in_order<T>(captures: Vec<T>, key: impl Fn(&T) -> OrderKey<'_>) -> Vec<T> {
+pub(crate) fn in_order<T>(captures: Vec<T>, summary: impl Fn(&T) -> &SegmentSummary) -> Vec<T> {
     let mut boots: BTreeMap<(String, String), Vec<T>> = BTreeMap::new();
     for capture in captures {
-        let OrderKey { machine_id, boot_id, .. } = key(&capture);
-        boots.entry((machine_id.to_owned(), boot_id.to_owned())).or_default().push(capture);
+        let SegmentSummary { machine_id, boot_id, .. } = summary(&capture);
+        boots.entry((machine_id.clone(), boot_id.clone())).or_default().push(capture);
     }
     let mut boots: Vec<Vec<T>> = boots.into_values().collect();
     for boot in &mut boots {
         boot.sort_by_key(|capture| {
-            let OrderKey { start, uuid, .. } = key(capture);
-            (start.mono, start.real_ns, uuid)
+            let SegmentSummary { start, uuid, .. } = summary(capture);
+            (start.mono, start.real_ns, *uuid)
         });
     }
     let mut boot_of = HashMap::new();
     for (number, boot) in boots.iter().enumerate() {
-        boot_of.extend(boot.iter().map(|capture| (key(capture).uuid, number)));
+        boot_of.extend(boot.iter().map(|capture| (summary(capture).uuid, number)));
     }
     // The boots that follow each boot, because they continue one of its captures.
     let mut followers: Vec<Vec<usize>> = boots.iter().map(|_| Vec::new()).collect();
     let mut ready = BTreeSet::new();
-    let starts: Vec<i64> = boots.iter().map(|boot| key(&boot[0]).start.real_ns).collect();
+    let starts: Vec<i64> = boots.iter().map(|boot| summary(&boot[0]).start.real_ns).collect();
     for (number, boot) in boots.iter().enumerate() {
-        let mut continued = boot.iter().filter_map(|capture| boot_of.get(&key(capture).previous?)).copied();
+        let mut continued =
+            boot.iter().filter_map(|capture| boot_of.get(&summary(capture).previous?)).copied();
         match continued.find(|&previous| previous != number) {
             Some(previous) => followers[previous].push(number),
             None => drop(ready.insert((starts[number], number))),
@@ -74,21 +51,21 @@ pub(crate) fn in_order<T>(captures: Vec<T>, key: impl Fn(&T) -> OrderKey<'_>) ->
 #[cfg(test)]
 mod tests {
     use pmon_core::MonoNs;
-    use pmon_core::capture::{ClockAnchor, Meta};
+    use pmon_core::capture::{ClockAnchor, Header, Meta};
     use pmon_core::wire::ByteOrder;
 
     use super::*;
 
-    /// Returns a header with this number as its UUID.
-    fn segment(uuid: u8, boot: &str, mono: u64, real_ns: i64, previous: Option<u8>) -> Header {
+    /// Returns what a header with this number as its UUID states.
+    fn segment(uuid: u8, boot: &str, mono: u64, real_ns: i64, previous: Option<u8>) -> SegmentSummary {
         let start = ClockAnchor { mono: MonoNs(mono), boot_ns: mono, real_ns };
         let previous = previous.map(|previous| [previous; 16]);
         let meta = Meta { boot_id: boot.into(), start, previous, ..Meta::default() };
-        Header { uuid: [uuid; 16], byte_order: ByteOrder::NATIVE, meta }
+        SegmentSummary::of(&Header { uuid: [uuid; 16], byte_order: ByteOrder::NATIVE, meta })
     }
 
-    fn order(segments: Vec<Header>) -> Vec<u8> {
-        in_order(segments, |header| OrderKey::of(header)).into_iter().map(|header| header.uuid[0]).collect()
+    fn order(segments: Vec<SegmentSummary>) -> Vec<u8> {
+        in_order(segments, |summary| summary).into_iter().map(|summary| summary.uuid[0]).collect()
     }
 
     #[test]

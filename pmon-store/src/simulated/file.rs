@@ -1,7 +1,8 @@
 //! A file: what reads return now, and what can be on the disk after a power loss.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oorandom::Rand32;
 
@@ -39,6 +40,10 @@ pub(super) struct SimulatedFile {
     unsynced: Vec<Change>,
     /// Number of changes before these.
     synced: u64,
+    /// Whether a sync has failed, so that reads may return what the disk never gets.
+    is_diverged: bool,
+    /// Identifies the bytes that reads return: files of the same version have the same bytes.
+    pub(super) version: u64,
     /// Time of the last change, in ns.
     pub(super) modified: u64,
 }
@@ -61,8 +66,12 @@ impl Contents {
 
     /// Returns the bytes of disk that the file takes.
     pub(super) fn allocated(&self) -> u64 {
-        let units: BTreeSet<u64> = self.pages.keys().map(|page| page * PAGE / UNIT).collect();
-        units.len() as u64 * UNIT
+        let units = self.pages.keys().map(|page| page * PAGE / UNIT);
+        let (count, _) = units.fold((0, None), |(count, last), unit| match last == Some(unit) {
+            true => (count, last),
+            false => (count + 1, Some(unit)),
+        });
+        count * UNIT
     }
 
     /// Whether a unit of allocation has a page.
@@ -127,6 +136,7 @@ impl SimulatedFile {
 
     fn change(&mut self, change: Change) {
         self.cached.apply(&change);
+        self.version = next_version();
         self.unsynced.push(change);
     }
 
@@ -145,6 +155,7 @@ impl SimulatedFile {
     /// Ends a sync that failed: its changes never reach the disk, and later syncs do not report
     /// this. `drops_pages` makes reads return the old bytes at once, as some filesystems do.
     pub(super) fn fail_sync(&mut self, changes: u64, drops_pages: bool) {
+        self.is_diverged = true;
         // The filesystem has the new length all the same.
         for change in self.take_changes(changes) {
             match change {
@@ -155,7 +166,13 @@ impl SimulatedFile {
         if drops_pages {
             self.cached = self.durable.clone();
             self.unsynced.iter().for_each(|change| self.cached.apply(change));
+            self.version = next_version();
         }
+    }
+
+    /// Whether the disk has what reads return.
+    pub(super) fn is_durable(&self) -> bool {
+        self.unsynced.is_empty() && !self.is_diverged
     }
 
     fn take_changes(&mut self, changes: u64) -> Vec<Change> {
@@ -201,6 +218,18 @@ impl SimulatedFile {
         }
         contents.len = u64::MAX;
         contents.set_len(len);
-        Self { cached: contents.clone(), durable: contents, modified: self.modified, ..Self::default() }
+        Self {
+            cached: contents.clone(),
+            durable: contents,
+            modified: self.modified,
+            version: next_version(),
+            ..Self::default()
+        }
     }
+}
+
+/// Returns a version that no file has had.
+fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

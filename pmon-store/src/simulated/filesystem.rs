@@ -32,11 +32,9 @@ impl Filesystem for SimulatedFilesystem {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StoredFile>> {
         let state = self.state();
-        let contents = match state.files.get(&state.find(name)?) {
-            Some(file) => file.cached.clone(),
-            None => Contents::default(),
-        };
-        Ok(Box::new(SimulatedReader { contents, at: 0 }))
+        let inode = state.find(name)?;
+        let file = state.files.get(&inode).cloned().unwrap_or_default();
+        Ok(Box::new(SimulatedReader { fs: self.clone(), inode, file, at: 0 }))
     }
 
     fn list(&self) -> io::Result<Vec<FileEntry>> {
@@ -84,6 +82,10 @@ impl Filesystem for SimulatedFilesystem {
 
     fn sync_runner(&self, work: SyncWork) -> io::Result<Box<dyn SyncRunner>> {
         Ok(Box::new(SimulatedSyncs { fs: self.clone(), work, running: None }))
+    }
+
+    fn new_uuid(&self) -> [u8; 16] {
+        self.state().new_uuid()
     }
 
     fn available(&self) -> io::Result<u64> {
@@ -144,7 +146,7 @@ impl SimulatedDisk {
 
     fn change(&self, operation: Operation, change: impl FnOnce(&mut SimulatedFile)) -> io::Result<()> {
         self.fs.operate(operation, &self.name, None, |state| {
-            let Some(file) = state.files.get_mut(&self.inode) else { return errno(libc::EBADF) };
+            let Some(file) = state.file(self.inode) else { return errno(libc::EBADF) };
             change(file);
             state.update(self.inode);
             Ok(())
@@ -184,7 +186,7 @@ impl Disk for SimulatedDisk {
 
     fn sync(&self) -> io::Result<()> {
         let step = |state: &FilesystemState, is_lost| {
-            let changes = state.files.get(&self.inode).map_or(0, SimulatedFile::changes);
+            let changes = state.files.get(&self.inode).map_or(0, |file| file.changes());
             SyncStep::File { inode: self.inode, changes, is_lost }
         };
         let synced = self.fs.operate(Operation::Sync, &self.name, None, |state| {
@@ -268,15 +270,28 @@ impl SimulatedSyncs {
     }
 }
 
-/// A file that is open for reading, as it was when it was opened.
+/// A file that is open for reading.
 struct SimulatedReader {
-    contents: Contents,
+    fs: SimulatedFilesystem,
+    inode: Inode,
+    /// The file as it was last. A removed file stays like this.
+    file: Arc<SimulatedFile>,
     at: u64,
+}
+
+impl SimulatedReader {
+    fn contents(&mut self) -> &Contents {
+        if let Some(file) = self.fs.state().files.get(&self.inode) {
+            self.file = file.clone();
+        }
+        &self.file.cached
+    }
 }
 
 impl Read for SimulatedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.contents.read(self.at, buffer.len());
+        let at = self.at;
+        let bytes = self.contents().read(at, buffer.len());
         buffer[..bytes.len()].copy_from_slice(&bytes);
         self.at += bytes.len() as u64;
         Ok(bytes.len())
@@ -287,7 +302,7 @@ impl Seek for SimulatedReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let at = match to {
             SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.contents.len.checked_add_signed(by),
+            SeekFrom::End(by) => self.contents().len.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
         self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
@@ -297,7 +312,9 @@ impl Seek for SimulatedReader {
 
 impl StoredFile for SimulatedReader {
     fn skip_hole(&mut self) -> io::Result<u64> {
-        let data = self.contents.next_data(self.at).unwrap_or(self.contents.len);
+        let at = self.at;
+        let contents = self.contents();
+        let data = contents.next_data(at).unwrap_or(contents.len);
         let to = data.saturating_sub(TRAILER).max(self.at);
         Ok(to - std::mem::replace(&mut self.at, to))
     }

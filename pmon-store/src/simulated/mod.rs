@@ -15,6 +15,7 @@
 //!
 //! Every random decision comes from an argument, so a run is the same each time.
 
+mod clips;
 mod directory;
 mod file;
 mod filesystem;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use oorandom::Rand32;
 
+pub use clips::SimulatedClips;
 use directory::Inode;
 use file::UNIT;
 use state::FilesystemState;
@@ -131,6 +133,11 @@ impl Moment<'_> {
         self.state.now
     }
 
+    /// Returns a copy of the filesystem as it is now.
+    pub fn filesystem(&self) -> SimulatedFilesystem {
+        SimulatedFilesystem::from_state(self.state.clone())
+    }
+
     /// Returns the filesystem if the recorder is killed now. A part of a write may have happened.
     pub fn after_kill(&self, random: &mut Rand32) -> SimulatedFilesystem {
         let mut state = self.state.clone();
@@ -177,6 +184,11 @@ impl SimulatedFilesystem {
     /// Changes how the filesystem behaves.
     pub fn set_conditions(&self, change: impl FnOnce(&mut Conditions)) {
         change(&mut self.state().conditions);
+    }
+
+    /// Sets the seed of the UUIDs of new captures.
+    pub fn seed_uuids(&self, seed: u64) {
+        self.state().uuid_seed = seed;
     }
 
     /// Lets an operation of this kind fail, after `skip` more of the kind have succeeded.
@@ -255,6 +267,13 @@ impl SimulatedFilesystem {
         let state = self.state();
         let file = state.files.get(&state.inode(name).ok()?)?;
         Some(file.cached.read(0, file.cached.len as usize))
+    }
+
+    /// Returns a number that identifies the contents of a file: files with the same number have the
+    /// same bytes, in copies of the filesystem too. `None` if the file does not exist.
+    pub fn version(&self, name: &str) -> Option<u64> {
+        let state = self.state();
+        Some(state.files.get(&state.inode(name).ok()?)?.version)
     }
 
     /// Removes a file as another program does, without an operation of the recorder.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use oorandom::Rand32;
+use oorandom::{Rand32, Rand64};
 
 use super::directory::{Inode, SimulatedDirectory};
 use super::file::{SimulatedFile, UNIT};
@@ -12,7 +13,7 @@ use super::{Conditions, Extremes, Operation};
 
 #[derive(Clone, Default)]
 pub(super) struct FilesystemState {
-    pub(super) files: BTreeMap<Inode, SimulatedFile>,
+    pub(super) files: BTreeMap<Inode, Arc<SimulatedFile>>,
     /// Bytes on disk per file.
     allocated: BTreeMap<Inode, u64>,
     /// Number of handles per file.
@@ -23,6 +24,9 @@ pub(super) struct FilesystemState {
     /// Operations that will fail: the kind, how many of that kind succeed before, and the errno.
     pub(super) failures: VecDeque<(Operation, u32, i32)>,
     pub(super) is_locked: bool,
+    pub(super) uuid_seed: u64,
+    /// Number of UUIDs so far.
+    uuids: u64,
     pub(super) now: Duration,
     pub(super) operations: u64,
     pub(super) counts: BTreeMap<Operation, u64>,
@@ -53,7 +57,6 @@ impl FilesystemState {
     pub(super) fn restart(mut self) -> Self {
         self.handles.clear();
         self.collect();
-        self.allocated = self.files.iter().map(|(&inode, file)| (inode, file.cached.allocated())).collect();
         (self.is_locked, self.extremes) = (false, Extremes::default());
         (self.beginning, self.running) = (None, Vec::new());
         self.failures.clear();
@@ -62,9 +65,18 @@ impl FilesystemState {
 
     pub(super) fn lose_power(&mut self, random: &mut Rand32) {
         self.directory = self.directory.after_power_loss(random);
-        for file in self.files.values_mut() {
-            *file = file.after_power_loss(random);
+        for (inode, file) in self.files.iter_mut().filter(|(_, file)| !file.is_durable()) {
+            *file = Arc::new(file.after_power_loss(random));
+            self.allocated.insert(*inode, file.cached.allocated());
         }
+    }
+
+    /// Returns the next UUID.
+    pub(super) fn new_uuid(&mut self) -> [u8; 16] {
+        self.uuids += 1;
+        let mut random = Rand64::new(u128::from(self.uuid_seed) << 64 | u128::from(self.uuids));
+        let [high, low] = [random.rand_u64(), random.rand_u64()];
+        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
     }
 
     /// Advances the time, and ends the syncs that have run until then.
@@ -90,13 +102,16 @@ impl FilesystemState {
     }
 
     fn end_step(&mut self, step: SyncStep) {
+        let Conditions { drops_pages, omits, .. } = self.conditions;
         match step {
             SyncStep::File { inode, changes, is_lost } => {
-                let Some(file) = self.files.get_mut(&inode) else { return };
+                let Some(file) = self.file(inode) else { return };
                 if is_lost {
+                    file.fail_sync(changes, drops_pages);
+                    let allocated = file.cached.allocated();
+                    self.allocated.insert(inode, allocated);
                     self.failed_syncs += 1;
-                    file.fail_sync(changes, self.conditions.drops_pages);
-                } else if self.conditions.omits != Some(Operation::Sync) {
+                } else if omits != Some(Operation::Sync) {
                     file.end_sync(changes);
                 }
             }
@@ -126,7 +141,7 @@ impl FilesystemState {
         }
         self.next_inode += 1;
         let inode = self.next_inode;
-        self.files.insert(inode, SimulatedFile::default());
+        self.files.insert(inode, Arc::default());
         self.directory.create(name, inode);
         self.keep_names();
         self.update(inode);
@@ -172,9 +187,10 @@ impl FilesystemState {
             }
         }
         let available = self.available() / UNIT;
-        let Some(file) = self.files.get_mut(&inode) else { return errno(libc::EBADF) };
+        let has_no_holes = self.conditions.has_no_holes;
+        let Some(file) = self.file(inode) else { return errno(libc::EBADF) };
         // Without holes, the filesystem writes zeros in between.
-        let first = if self.conditions.has_no_holes { at.min(file.cached.len) } else { at };
+        let first = if has_no_holes { at.min(file.cached.len) } else { at };
         let mut missing = (first / UNIT..end.div_ceil(UNIT)).filter(|&unit| !file.cached.has_unit(unit));
         if let Some(full) = missing.nth(available as usize) {
             end = end.min(full * UNIT);
@@ -186,6 +202,11 @@ impl FilesystemState {
         file.write(&bytes[..(end - at) as usize], at);
         self.update(inode);
         Ok((end - at) as usize)
+    }
+
+    /// Returns a file for a change. Copies of the state keep theirs.
+    pub(super) fn file(&mut self, inode: Inode) -> Option<&mut SimulatedFile> {
+        self.files.get_mut(&inode).map(Arc::make_mut)
     }
 
     /// Returns the bytes on disk of a file.
@@ -212,7 +233,7 @@ impl FilesystemState {
     /// Updates the space that a file takes.
     pub(super) fn update(&mut self, inode: Inode) {
         let now = self.now.as_nanos() as u64;
-        let Some(file) = self.files.get_mut(&inode) else { return };
+        let Some(file) = self.file(inode) else { return };
         file.modified = now;
         let allocated = file.cached.allocated();
         let before = self.allocated.insert(inode, allocated).unwrap_or_default();

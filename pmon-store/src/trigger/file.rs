@@ -37,8 +37,14 @@ pub fn parse_triggers(text: &str) -> Result<Vec<Trigger>, TriggerError> {
 
     let file: File = toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
-        let key = key_of(text, span.start).map(|key| format!("{key}: ")).unwrap_or_default();
-        TriggerError { message: format!("{key}{}", error.message()), span }
+        let message = match key_of(text, span.start) {
+            Some(key) if key == "trigger" => {
+                "trigger: write each trigger as a table, below [[trigger]]".into()
+            }
+            Some(key) => format!("{key}: {}", error.message()),
+            None => error.message().to_owned(),
+        };
+        TriggerError { message, span }
     })?;
     let mut names = HashSet::new();
     for (index, trigger) in file.trigger.iter().enumerate() {
@@ -53,10 +59,15 @@ pub fn parse_triggers(text: &str) -> Result<Vec<Trigger>, TriggerError> {
     Ok(file.trigger.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// Returns the key whose value has a position: that of a trigger, or `trigger` if it is no list.
+/// Returns the key whose value has a position: that of a trigger, or `trigger` if it is no list of
+/// tables.
 fn key_of(text: &str, at: usize) -> Option<String> {
     let table = DeTable::parse(text).ok()?.into_inner();
     let DeValue::Array(triggers) = table.get("trigger")?.get_ref() else { return Some("trigger".into()) };
+    let is_at = |value: &&Spanned<DeValue<'_>>| value.span().contains(&at);
+    if triggers.iter().find(is_at).is_some_and(|trigger| !matches!(trigger.get_ref(), DeValue::Table(_))) {
+        return Some("trigger".into());
+    }
     let keys = triggers.iter().filter_map(|trigger| match trigger.get_ref() {
         DeValue::Table(keys) => Some(keys),
         _ => None,
@@ -90,13 +101,16 @@ mod tests {
         let (line, message) = error(&format!("{first}signal = 'SIGFOO'\n"));
         assert_eq!((line, &message[..28]), (3, "signal: \"SIGFOO\" is no signal"[..28].into()));
         let (line, message) = error(&format!("{first}kind = [\n  'exit',\n  'a=b',\n]\n"));
-        assert!(line == 3 && message.starts_with("kind: \"a=b\" is no event kind"), "{line} {message}");
+        assert!(line == 5 && message.starts_with("kind: \"a=b\" is no event kind"), "{line} {message}");
         let (line, message) = error(&format!("{first}kind = 'exit'\nrun = 'x'\n"));
         assert!(line == 4 && message.contains("unknown field `run`"), "{line} {message}");
         let twice = format!("{first}kind = 'exit'\n{first}kind = 'exit'\n");
         assert!(error(&twice).1.contains("two triggers have the name a"));
         let many: String = (0..257).map(|n| format!("[[trigger]]\nname = 't{n}'\nkind = 'exit'\n")).collect();
         assert!(error(&many).1.contains("more than 256"));
-        assert!(error("[trigger]\nname = 'a'\n").1.contains("expected a sequence"));
+        assert!(
+            error("[trigger]\nname = 'a'\n").1.contains("write each trigger as a table, below [[trigger]]")
+        );
+        assert!(error("trigger = [1]").1.starts_with("trigger: write each trigger as a table"));
     }
 }

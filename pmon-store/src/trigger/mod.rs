@@ -1,11 +1,12 @@
 //! Triggers: conditions on events that request a clip of the recording around the event.
 //!
 //! [`Triggers`] observes the records of a store on the writer thread, and sends a [`TriggerFired`]
-//! for each event that matches. It never waits: requests that do not fit into the channel are
-//! counted.
+//! for each clip that begins or is extended. It never waits: requests that do not fit into the
+//! channel are counted.
 
 mod file;
 mod keys;
+mod requested;
 mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pmon_analysis::filter::{EventCondition, EventView, ProcessView};
-use pmon_analysis::process::ProcessExit;
+use pmon_analysis::process::{ProcessExit, ProcessModel};
 use pmon_analysis::wait_status::WaitStatus;
 use pmon_core::capture::{Details, DetailsSubject, Record, SelfGenerated, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Tgid};
 
+use self::requested::{Admission, ClipSpan, RequestedClips};
 use self::window::Window;
 use crate::clip::ClipName;
-use crate::model::{ProcessModel, ProcessRef};
 use crate::writer::RecordObserver;
 
 pub use self::file::{TriggerError, parse_triggers};
@@ -42,6 +43,8 @@ pub struct TriggerFired {
     pub before: Duration,
     /// Time span after the event that the clip shall cover.
     pub after: Duration,
+    /// Whether the request extends a clip that the trigger has requested before.
+    pub is_extension: bool,
     /// The process of the event.
     pub process: Option<ProcessSummary>,
 }
@@ -68,9 +71,11 @@ pub struct TriggerCounts {
     pub name: String,
     /// Number of requested clips.
     pub fired: u64,
-    /// Number of times that the trigger's limit suppressed a request.
+    /// Number of further firings that these clips contain.
+    pub merged: u64,
+    /// Number of firings whose clip the trigger's limit suppressed.
     pub suppressed: u64,
-    /// Number of requests that were dropped because too many waited.
+    /// Number of firings whose request was dropped because too many waited.
     pub dropped: u64,
 }
 
@@ -106,6 +111,9 @@ struct Shared {
 struct SharedState {
     /// Triggers that replace the present ones.
     next: Option<Vec<Trigger>>,
+    /// Requests that were sent and then refused, by the name of the trigger and the time of the
+    /// event.
+    refused: Vec<(ClipName, MonoNs)>,
     counts: Vec<TriggerCounts>,
 }
 
@@ -122,8 +130,7 @@ struct ActiveTrigger {
     mask: u32,
     /// Events that count towards the rate.
     events: Window,
-    /// Clips that count towards the limit.
-    clips: Window,
+    clips: RequestedClips,
 }
 
 impl TriggersHandle {
@@ -131,6 +138,13 @@ impl TriggersHandle {
     /// limit.
     pub fn replace(&self, triggers: Vec<Trigger>) {
         self.shared.with(|state| state.next = Some(triggers));
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Gives the place in the limit back of a clip whose request was refused. `at` is the time of
+    /// its event.
+    pub fn refuse(&self, name: ClipName, at: MonoNs) {
+        self.shared.with(|state| state.refused.push((name, at)));
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 
@@ -182,6 +196,20 @@ impl Triggers {
         });
     }
 
+    /// Makes clips whose requests were refused count for nothing.
+    fn give_back(&mut self) {
+        for (name, at) in self.shared.with(|state| std::mem::take(&mut state.refused)) {
+            let index = self.active.iter().position(|active| active.trigger.name == name);
+            let Some(index) = index.filter(|&index| self.active[index].clips.refuse(at)) else { continue };
+            self.shared.with(|state| {
+                if let Some(counts) = state.counts.get_mut(index) {
+                    counts.fired = counts.fired.saturating_sub(1);
+                    counts.dropped += 1;
+                }
+            });
+        }
+    }
+
     fn observe_event(&mut self, event: &Event, usage: Option<&Usage>, model: &ProcessModel) {
         let Some(task) = event.task() else { return };
         let mut status = None;
@@ -205,7 +233,7 @@ impl Triggers {
         let view = EventView {
             kind: event.kind(),
             status: status.map(WaitStatus::from_raw),
-            process: process.map(|process| view_of(process, event.time)).unwrap_or_default(),
+            process: process.map(|process| ProcessView::of_model(process, event.time)).unwrap_or_default(),
         };
         let summary = |process: &ProcessView<'_>| ProcessSummary {
             pid: task.tgid,
@@ -215,7 +243,9 @@ impl Triggers {
             status,
         };
         // The program of an exec is known once its details are.
-        let is_due = |condition: &EventCondition| view.kind != EventKind::Exec || !condition.needs_process();
+        let is_due = |condition: &EventCondition| {
+            view.kind != EventKind::Exec || !condition.process.needs_properties()
+        };
         self.match_view(&view, event.time, is_due, summary);
     }
 
@@ -223,7 +253,7 @@ impl Triggers {
         let pid = details.subject.tgid();
         // What the details lack, the process had before the exec, if it still runs the program.
         let process = model.get(pid).filter(|process| process.exec_at() == Some(time));
-        let known = process.map(|process| view_of(process, time)).unwrap_or_default();
+        let known = process.map(|process| ProcessView::of_model(process, time)).unwrap_or_default();
         let read = ProcessView::from(details);
         let view = EventView {
             kind: EventKind::Exec,
@@ -244,7 +274,8 @@ impl Triggers {
             exe: process.exe.map(<[u8]>::to_vec),
             status: None,
         };
-        self.match_view(&view, time, EventCondition::needs_process, summary);
+        let is_due = |condition: &EventCondition| condition.process.needs_properties();
+        self.match_view(&view, time, is_due, summary);
     }
 
     /// Fires the triggers that match.
@@ -266,47 +297,61 @@ impl Triggers {
                 }
                 active.events.clear();
             }
-            let is_admitted = active.clips.admit(time.0, *limit);
-            let request = is_admitted.then(|| TriggerFired {
+            let firing = ClipSpan { at: time, before: *before, after: *after };
+            let admission = active.clips.admit(firing, *limit);
+            let request = |span: ClipSpan, is_extension| TriggerFired {
                 name: name.clone(),
-                at: time,
-                before: *before,
-                after: *after,
+                at: span.at,
+                before: span.before,
+                after: span.after,
+                is_extension,
                 process: Some(summary(&view.process)),
-            });
+            };
+            let request = match admission {
+                Admission::Begin(span) => Some(request(span, false)),
+                Admission::Extend(span) => Some(request(span, true)),
+                Admission::Covered | Admission::Suppressed => None,
+            };
             let is_sent = request.map(|request| self.requests.try_send(request).is_ok());
             if is_sent == Some(true) {
+                active.clips.confirm(admission);
                 (self.notify)();
             }
             self.shared.with(|state| {
                 let Some(counts) = state.counts.get_mut(index) else { return };
-                match is_sent {
-                    Some(true) => counts.fired += 1,
-                    Some(false) => counts.dropped += 1,
-                    None => counts.suppressed += 1,
-                }
+                let count = match admission {
+                    _ if is_sent == Some(false) => &mut counts.dropped,
+                    Admission::Begin(_) => &mut counts.fired,
+                    Admission::Extend(_) | Admission::Covered => &mut counts.merged,
+                    Admission::Suppressed => &mut counts.suppressed,
+                };
+                *count += 1;
             });
         }
     }
 }
 
 impl RecordObserver for Triggers {
-    fn observe(&mut self, record: &Record<'_>, model: &ProcessModel) {
+    fn is_interested(&mut self) -> bool {
         let version = self.shared.version.load(Ordering::Acquire);
         if version != self.version {
             self.version = version;
             if let Some(triggers) = self.shared.with(|state| state.next.take()) {
                 self.activate(triggers);
             }
+            self.give_back();
         }
+        self.mask != 0
+    }
+
+    fn observe(&mut self, record: &Record<'_>, model: &ProcessModel) {
         match record {
             Record::Event(datagram, usage) => {
-                if self.mask != 0
-                    && let Some(event) = datagram.event(model.order())
-                    && self.mask >> event.kind() as u32 & 1 == 1
-                {
-                    self.observe_event(&event, usage.as_deref(), model);
-                }
+                datagram.with_event(model.order(), |event| {
+                    if self.mask >> event.kind() as u32 & 1 == 1 {
+                        self.observe_event(event, usage.as_deref(), model);
+                    }
+                });
             }
             Record::Details(details) if self.mask >> EventKind::Exec as u32 & 1 == 1 => {
                 if let DetailsSubject::Exec { time, .. } = details.subject {
@@ -315,17 +360,6 @@ impl RecordObserver for Triggers {
             }
             _ => {}
         }
-    }
-}
-
-fn view_of<'a>(process: ProcessRef<'a>, time: MonoNs) -> ProcessView<'a> {
-    ProcessView {
-        comm: process.comm(),
-        exe: process.exe(),
-        args: process.args(),
-        cgroup: process.cgroup(),
-        uid: process.uid(),
-        age_ns: process.age_at(time),
     }
 }
 

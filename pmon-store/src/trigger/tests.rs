@@ -23,9 +23,11 @@ fn triggers(text: &str) -> Vec<Trigger> {
     toml::from_str::<File>(text).unwrap().trigger
 }
 
-/// Creates a trigger named `t` with these keys.
+/// Creates a trigger named `t` with these keys, whose clips end with the event unless the keys say
+/// otherwise, so that each firing requests one.
 fn with(keys: &str) -> Vec<Trigger> {
-    triggers(&format!("[[trigger]]\nname = 't'\nlimit = '1000/h'\n{keys}"))
+    let after = if keys.contains("after") { "" } else { "after = '0s'\n" };
+    triggers(&format!("[[trigger]]\nname = 't'\nlimit = '1000/h'\n{after}{keys}"))
 }
 
 impl Recording {
@@ -38,11 +40,12 @@ impl Recording {
     fn record(&mut self, record: &Record<'_>) {
         let is_exit = matches!(record, Record::Event(RecordedDatagram::Event(event), _)
             if matches!(event.body, EventBody::Exit { .. }));
-        if is_exit {
+        let is_observed = self.triggers.is_interested();
+        if is_observed && is_exit {
             self.triggers.observe(record, &self.model);
         }
         self.model.apply(record);
-        if !is_exit {
+        if is_observed && !is_exit {
             self.triggers.observe(record, &self.model);
         }
     }
@@ -149,6 +152,7 @@ fn a_request_describes_the_trigger_and_the_process() {
         at: MonoNs(30_000_000),
         before: Duration::from_secs(60),
         after: Duration::from_secs(5),
+        is_extension: false,
         process: Some(ProcessSummary {
             pid: Tgid(50),
             ppid: Some(Tgid(1)),
@@ -210,12 +214,28 @@ fn a_rate_fires_when_so_many_events_are_within_the_window() {
 }
 
 #[test]
-fn a_limit_suppresses_and_counts_requests() {
-    let mut recording = Recording::new(triggers("[[trigger]]\nname = 'a'\nkind = 'fork'\nlimit = '2/1s'"));
-    (0..5).for_each(|n| recording.fork(n, 1, 100 + n as u32));
-    recording.fork(1_500, 1, 200);
-    assert_eq!(recording.fired(), [0, 1, 1_500]);
-    let counts = TriggerCounts { name: "a".into(), fired: 3, suppressed: 3, dropped: 0 };
+fn a_limit_counts_clips_and_not_the_firings_that_they_contain() {
+    let text = "[[trigger]]\nname = 'a'\nkind = 'fork'\nlimit = '2/1m'\nbefore = '1s'\nafter = '100ms'";
+    let mut recording = Recording::new(triggers(text));
+    for (n, ms) in [1_000, 1_001, 1_090, 1_200, 2_000, 2_050, 3_000, 62_000].into_iter().enumerate() {
+        recording.fork(ms, 1, 100 + n as u32);
+    }
+    // Each extension ends 100 ms later than its firing needs: at 1,201, 1,400 and 2,250 ms.
+    let requests: Vec<_> = recording
+        .requests
+        .try_iter()
+        .map(|fired| (fired.at.0 / 1_000_000, fired.after.as_millis(), fired.is_extension))
+        .collect();
+    let expected = [
+        (1_000, 100, false),
+        (1_001, 200, true),
+        (1_200, 200, true),
+        (2_000, 100, false),
+        (2_050, 200, true),
+        (62_000, 100, false),
+    ];
+    assert_eq!(requests, expected);
+    let counts = TriggerCounts { name: "a".into(), fired: 3, merged: 4, suppressed: 1, dropped: 0 };
     assert_eq!(recording.handle.counts(), [counts]);
 }
 
@@ -231,8 +251,41 @@ fn requests_that_the_clip_service_does_not_take_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_dropped_request_neither_uses_the_limit_nor_hides_the_next_firing() {
+    let once = triggers(
+        "[[trigger]]\nname = 'a'\nkind = 'exit'\nlimit = '1/h'\n\
+         [[trigger]]\nname = 'b'\nkind = 'fork'\nafter = '0s'\nlimit = '1000/h'",
+    );
+    let mut recording = Recording::new(once);
+    (0..100).for_each(|n| recording.fork(n, 1, 100 + n as u32));
+    recording.exit(100, (100, 100), 0, ended(0));
+    assert_eq!(recording.fired().len(), MAX_WAITING);
+    recording.exit(101, (101, 101), 0, ended(0));
+    assert_eq!(recording.fired(), [101]);
+    let counts = TriggerCounts { name: "a".into(), fired: 1, merged: 0, suppressed: 0, dropped: 1 };
+    assert_eq!(recording.handle.counts()[0], counts);
+}
+
+#[test]
+fn a_request_that_is_refused_later_gives_its_place_in_the_limit_back() {
+    let once = "[[trigger]]\nname = 'a'\nkind = 'fork'\nafter = '0s'\nbefore = '1ms'\nlimit = '1/h'\n";
+    let mut recording = Recording::new(triggers(once));
+    recording.fork(10, 1, 50);
+    recording.fork(20, 1, 51);
+    assert_eq!(recording.fired(), [10], "the limit is used up");
+    let refuse =
+        |name, ms: u64| recording.handle.refuse(ClipName::new(name).unwrap(), MonoNs(ms * 1_000_000));
+    [("b", 10), ("a", 11), ("a", 10)].into_iter().for_each(|(name, ms)| refuse(name, ms));
+    recording.fork(30, 1, 52);
+    recording.fork(40, 1, 53);
+    assert_eq!(recording.fired(), [30]);
+    let counts = TriggerCounts { name: "a".into(), fired: 1, merged: 0, suppressed: 2, dropped: 1 };
+    assert_eq!(recording.handle.counts(), [counts]);
+}
+
+#[test]
 fn a_reload_replaces_triggers_and_keeps_the_use_of_limits() {
-    let once = |kind| format!("[[trigger]]\nname = 'a'\nkind = '{kind}'\nlimit = '1/h'\n");
+    let once = |kind| format!("[[trigger]]\nname = 'a'\nkind = '{kind}'\nafter = '0s'\nlimit = '1/h'\n");
     let mut recording = Recording::new(triggers(&once("fork")));
     recording.fork(10, 1, 50);
     assert_eq!(recording.fired(), [10]);

@@ -35,26 +35,37 @@ impl Window {
         self.times.len() >= rate.count as usize
     }
 
-    /// Adds an event, unless the window that ends with it already has `rate.count` events. Returns
-    /// whether it was added.
-    pub(super) fn admit(&mut self, time: u64, rate: Rate) -> bool {
-        let latest = self.times.back().copied().unwrap_or(0).max(time);
+    /// Returns whether the window that ends with an event at this time has fewer than `rate.count`
+    /// events.
+    pub(super) fn has_room(&mut self, time: u64, rate: Rate) -> bool {
+        let latest = self.latest().max(time);
         while self.times.front().is_some_and(|&first| latest - first >= rate.within_ns) {
             self.times.pop_front();
         }
-        let is_free = self.times.len() < rate.count as usize;
-        if is_free {
-            self.times.push_back(latest);
-        }
-        is_free
+        self.times.len() < rate.count as usize
+    }
+
+    /// Adds an event for which [`Self::has_room`] has returned true.
+    pub(super) fn push(&mut self, time: u64) {
+        self.times.push_back(self.latest().max(time));
+    }
+
+    /// Removes an event of this time, and returns whether there was one.
+    pub(super) fn remove(&mut self, time: u64) -> bool {
+        let at = self.times.iter().rposition(|&known| known == time);
+        at.and_then(|at| self.times.remove(at)).is_some()
     }
 
     pub(super) fn clear(&mut self) {
         self.times.clear();
     }
 
+    fn latest(&self) -> u64 {
+        self.times.back().copied().unwrap_or(0)
+    }
+
     fn expire(&mut self, rate: Rate) {
-        let latest = self.times.back().copied().unwrap_or(0);
+        let latest = self.latest();
         while let Some(&first) = self.times.front()
             && (latest - first >= rate.within_ns || self.times.len() > rate.count as usize)
         {
@@ -81,7 +92,12 @@ mod tests {
     fn a_limit_admits_a_number_of_events_per_span() {
         let rate = Rate { count: 2, within_ns: 10 };
         let mut window = Window::default();
-        let admitted: Vec<_> = [0, 1, 2, 9, 10, 11, 12, 21].map(|time| window.admit(time, rate)).into();
+        let mut admit = |time| {
+            let is_admitted = window.has_room(time, rate);
+            is_admitted.then(|| window.push(time));
+            is_admitted
+        };
+        let admitted: Vec<_> = [0, 1, 2, 9, 10, 11, 12, 21].map(&mut admit).into();
         assert_eq!(admitted, [true, true, false, false, true, true, false, true]);
     }
 

@@ -5,10 +5,9 @@ use pmon_core::capture::{
     ClockAnchor, CpuPosition, Header, Record, SegmentInfo, SegmentReason, Snapshot, SnapshotReason,
 };
 use pmon_record::{Sink as _, SinkError};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::segment::{OpenSegment, Spans};
-use super::{RETRY, StoreWriter, open};
+use super::{RETRY, StoreOptions, StoreWriter, open};
 use crate::disk::Filesystem as _;
 use crate::file::{CaptureFile, CaptureFileError, CaptureFileOptions};
 use crate::segment::SegmentName;
@@ -17,6 +16,11 @@ use crate::segment::SegmentName;
 const MIN_ROOM: u64 = 256 << 10;
 /// Maximum number of names that are tried for one segment, if other processes take them.
 const MAX_NAMES: u32 = 16;
+
+/// Returns the bytes that must be free for a segment to begin.
+pub(super) fn room_to_begin(options: &StoreOptions) -> u64 {
+    MIN_ROOM.min(options.effective_rotate_size(None) / 2)
+}
 
 impl StoreWriter {
     /// Begins a segment. If that fails, the records are counted until another attempt succeeds.
@@ -41,6 +45,7 @@ impl StoreWriter {
                 self.note_written();
             }
             Err(error) => {
+                self.filesystem.set_failed();
                 self.last_error.set(error);
                 self.retry_at = Some(self.now + RETRY);
             }
@@ -57,7 +62,7 @@ impl StoreWriter {
             SegmentReason::Start => (SegmentReason::Start, Vec::new()),
             reason => (reason, self.written.positions()),
         };
-        let clock = self.clock_at(self.tally.time);
+        let clock = self.clock.0.at(self.tally.time);
         self.begin_next(reason, clock, positions);
     }
 
@@ -83,16 +88,15 @@ impl StoreWriter {
         clock: ClockAnchor,
         positions: Vec<CpuPosition>,
     ) -> Result<OpenSegment, String> {
-        let room = MIN_ROOM.min(self.options.effective_rotate_size(None) / 2);
-        self.filesystem.make_room(room).map_err(|error| {
+        self.filesystem.make_room(room_to_begin(&self.options)).map_err(|error| {
             let path = self.filesystem.path("");
             format!("no room for a segment in {}: {error}", path.display())
         })?;
         // Starts order the segments of a boot, so no two are equal.
-        let start = after(clock, self.last_start.mono);
+        let start = clock.at(clock.mono.max(MonoNs(self.last_start.mono.0.saturating_add(1))));
         let carried = self.tally.lost_since(&self.written);
         let mut header = self.template.clone();
-        header.uuid = uuid();
+        header.uuid = self.filesystem.new_uuid();
         header.meta.start = start;
         header.meta.previous = self.previous;
         header.meta.segment = Some(SegmentInfo { reason, positions });
@@ -131,7 +135,14 @@ impl StoreWriter {
         let options = CaptureFileOptions { hole: self.options.hole(None), journal: self.options.journal };
         let mut attempts = 0;
         loop {
-            let is_taken = |name: &SegmentName| open::is_taken(&*self.filesystem, name.as_str());
+            // A file that is being finished is not there if the directory was replaced.
+            let is_unfinished = |name: &str| {
+                self.ending.as_ref().is_some_and(|ending| ending.name == name)
+                    || self.finishing.iter().any(|finishing| finishing.name() == name)
+            };
+            let is_taken = |name: &SegmentName| {
+                is_unfinished(name.as_str()) || open::is_taken(&*self.filesystem, name.as_str())
+            };
             let name =
                 SegmentName::unused(&header.meta.host, header.meta.start.real_ns, is_taken).to_string();
             attempts += 1;
@@ -179,25 +190,4 @@ impl StoreWriter {
         segment.opening_bytes = segment.file.bytes();
         Ok(())
     }
-}
-
-/// Returns a clock reading moved to after `earlier`, if it is not later anyway.
-fn after(clock: ClockAnchor, earlier: MonoNs) -> ClockAnchor {
-    let ahead = (earlier.0 + 1).saturating_sub(clock.mono.0);
-    ClockAnchor {
-        mono: MonoNs(clock.mono.0 + ahead),
-        boot_ns: clock.boot_ns + ahead,
-        real_ns: clock.real_ns.saturating_add_unsigned(ahead),
-    }
-}
-
-/// Returns 16 random bytes, marked as a version 4 UUID (RFC 9562).
-fn uuid() -> [u8; 16] {
-    let mut uuid = [0; 16];
-    // One call returns up to 256 bytes completely once the kernel's pool is initialised.
-    let filled = rustix::io::retry_on_intr(|| getrandom(&mut uuid[..], GetRandomFlags::empty()));
-    debug_assert_eq!(filled, Ok(16));
-    uuid[6] = uuid[6] & 0x0f | 0x40;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
-    uuid
 }

@@ -17,6 +17,7 @@ impl StoreWriter {
         self.last_error.set(error);
         self.note_written();
         let Some(mut segment) = self.current.take() else { return };
+        self.filesystem.set_failed();
         if segment.is_written {
             self.previous = Some(segment.uuid);
             let age = self.now.saturating_duration_since(segment.since);
@@ -40,6 +41,7 @@ impl StoreWriter {
     /// events are lost.
     pub(super) fn handle_removal(&mut self) {
         let Some(segment) = self.current.take() else { return };
+        self.filesystem.set_failed();
         let path = self.filesystem.path(&partial(&segment.name));
         self.last_error.set(format!("{} was removed while it was written", path.display()));
         self.lost_to_storage -= segment.carried_events();
@@ -57,8 +59,9 @@ impl StoreWriter {
             return;
         }
         self.check_at = Some(now + RETRY);
-        if self.lock.as_ref().is_some_and(|lock| !lock.is_held()) {
-            self.lock_again();
+        if self.lock.as_ref().is_some_and(|lock| !lock.is_held()) && self.lock_again() {
+            // The directory is there again, so the next segment need not wait.
+            self.retry_at = None;
         }
         // A directory that is away may come back with its files.
         if let Some(segment) = &self.current

@@ -11,22 +11,28 @@ use super::handle::Shared;
 use super::limits::LimitedFilesystem;
 use super::segment::OpenSegment;
 use crate::disk::{Filesystem as _, SyncRunner};
-use crate::file::{CaptureFile, partial};
+use crate::file::{CaptureFile, partial, sync_supported};
 use crate::segment::{self, Recovery};
 
-/// Time between attempts to finish a segment.
-const RETRY: Duration = Duration::from_secs(1);
+/// Time between the first two attempts to finish a segment. It doubles with each attempt, because
+/// an attempt writes the whole segment again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Maximum time between two attempts.
+const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// A segment that is being finished. An attempt that fails is repeated until the segment has its
 /// final name. Until then, the file can be removed like a finished segment.
 pub(super) struct FinishingSegment {
     filesystem: Arc<LimitedFilesystem>,
+    name: String,
     /// Performs an attempt; `None` while there is no thread for it.
     runner: Option<Box<dyn SyncRunner>>,
     attempt: Arc<Mutex<Attempt>>,
     outcome: Arc<Mutex<Outcome>>,
     is_running: bool,
     retry_at: Option<Instant>,
+    /// Time from the end of the running attempt to the next one.
+    retry_after: Duration,
 }
 
 /// What is known of the attempts to finish a segment.
@@ -63,11 +69,24 @@ impl FinishingSegment {
         shared: Arc<Shared>,
     ) -> Self {
         let OpenSegment { file, name, start, .. } = segment;
-        let attempt = Arc::new(Mutex::new(Attempt { file: Some(file), name, start, end }));
-        let outcome = Arc::default();
-        let mut this = Self { filesystem, runner: None, attempt, outcome, is_running: false, retry_at: None };
+        let attempt = Attempt { file: Some(file), name: name.clone(), start, end };
+        let mut this = Self {
+            filesystem,
+            name,
+            runner: None,
+            attempt: Arc::new(Mutex::new(attempt)),
+            outcome: Arc::default(),
+            is_running: false,
+            retry_at: None,
+            retry_after: FIRST_RETRY,
+        };
         this.try_to_finish(shared);
         this
+    }
+
+    /// Returns the name of the segment.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Begins an attempt.
@@ -107,7 +126,8 @@ impl FinishingSegment {
         if lock(&self.outcome).is_done {
             return true;
         }
-        if *self.retry_at.get_or_insert(now + RETRY) <= now {
+        if *self.retry_at.get_or_insert(now + self.retry_after) <= now {
+            self.retry_after = MAX_RETRY.min(2 * self.retry_after);
             self.try_to_finish(shared.clone());
         }
         false
@@ -135,7 +155,10 @@ impl Attempt {
         match finish(self.file.take(), &self.name, self.start, self.end, filesystem) {
             Ok(error) => Outcome { error, is_done: true },
             Err(error) => {
-                filesystem.add_sealed(&partial(&self.name), self.start);
+                let partial_name = partial(&self.name);
+                if filesystem.entry(&partial_name).is_ok() {
+                    filesystem.add_sealed(&partial_name, self.start);
+                }
                 Outcome { error: Some(error), is_done: false }
             }
         }
@@ -151,7 +174,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// the reason.
 ///
 /// # Errors
-/// Why the segment does not have its final name yet.
+/// Why the segment does not have its final name yet, or why that name is not durable.
 fn finish(
     file: Option<CaptureFile>,
     name: &str,
@@ -159,6 +182,7 @@ fn finish(
     end: SegmentEnd,
     filesystem: &LimitedFilesystem,
 ) -> Result<Option<String>, String> {
+    let is_first = file.is_some();
     let failed = file.and_then(|mut file| match end {
         SegmentEnd::Clean => file.finish().err().map(|error| error.to_string()),
         SegmentEnd::Damaged => None,
@@ -167,6 +191,13 @@ fn finish(
     let is_named = filesystem.entry(&partial_name).is_err() && filesystem.entry(name).is_ok();
     if is_named {
         filesystem.add_sealed(name, start);
+        // The directory's sync may be the step that has failed.
+        if failed.is_some() || !is_first {
+            sync_supported(filesystem).map_err(|error| {
+                let path = filesystem.path("");
+                format!("cannot make the name of {name} in {} durable: {error}", path.display())
+            })?;
+        }
         return Ok(failed);
     }
     match segment::salvage(filesystem, &partial_name) {

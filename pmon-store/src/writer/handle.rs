@@ -75,7 +75,7 @@ impl Shared {
 
 impl StoreHandle {
     /// Requests that the current segment ends. Returns the number of ended segments at which every
-    /// event so far is in an ended segment; see [`StoreHandle::wait_ended`].
+    /// event so far is in an ended segment.
     pub fn request_rotation(&self) -> u64 {
         let mut state = self.shared.lock();
         state.rotation = true;
@@ -88,7 +88,7 @@ impl StoreHandle {
     }
 
     /// Waits until `count` segments have ended, for at most `timeout`. Returns whether they have.
-    pub fn wait_ended(&self, count: u64, timeout: Duration) -> bool {
+    pub(crate) fn wait_ended(&self, count: u64, timeout: Duration) -> bool {
         let state = self.shared.lock();
         let waited = self.shared.changed.wait_timeout_while(state, timeout, |state| state.ended < count);
         waited.unwrap_or_else(PoisonError::into_inner).0.ended >= count

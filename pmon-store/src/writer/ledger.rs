@@ -1,16 +1,13 @@
 //! What a store takes on disk, and which segments are removed to make room.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::SystemTime;
 
 use pmon_core::capture::ClockAnchor;
 
-use crate::disk::{FileEntry, Filesystem};
-use crate::segment::RetentionLimits;
-
-/// Unit in which filesystems allocate space.
-pub(super) const PAGE: u64 = 4096;
+use crate::disk::{FileEntry, Filesystem, PAGE, pages};
+use crate::segment::{RetentionLimits, is_clip};
 
 /// A file of the store, as it counts for the limits.
 pub(super) struct CountedFile {
@@ -24,7 +21,14 @@ pub(super) struct CountedFile {
 /// A segment that can be removed: a finished one, or one that could not be finished so far.
 pub(super) struct SealedSegment {
     pub(super) name: String,
-    pub(super) start: ClockAnchor,
+    /// `None` if the header is damaged.
+    pub(super) start: Option<SegmentStart>,
+}
+
+/// When a segment began.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentStart {
+    pub(super) clock: ClockAnchor,
     pub(super) is_this_boot: bool,
 }
 
@@ -32,6 +36,13 @@ pub(super) struct SealedSegment {
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) limits: RetentionLimits,
+    /// Bytes of the newest segments that a lack of space does not remove: see
+    /// [`StoreOptions::kept`](super::StoreOptions::kept).
+    pub(super) kept: u64,
+    /// Bytes of the segments that are being written, without holes.
+    pub(super) current_bytes: u64,
+    /// Whether a segment is being recorded. Only a segment that begins may replace all others.
+    pub(super) is_recording: bool,
     pub(super) files: BTreeMap<u64, CountedFile>,
     next_id: u64,
     /// Sum of the bytes of all files.
@@ -52,8 +63,8 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Returns the ledger of an empty store.
-    pub(super) fn new(limits: RetentionLimits) -> Self {
-        Self { limits, ..Self::default() }
+    pub(super) fn new(limits: RetentionLimits, kept: u64) -> Self {
+        Self { limits, kept, ..Self::default() }
     }
 
     /// Replaces the counts of all files that this process does not write.
@@ -66,7 +77,7 @@ impl Ledger {
             .collect();
         self.files.clear();
         for entry in entries {
-            let bytes = pages(entry.usage());
+            let bytes = entry.usage();
             // Reserved bytes may be written at this moment.
             let (id, bytes, is_open) = match open.remove(&entry.name) {
                 Some((id, reserved)) => (id, reserved.max(pages(entry.allocated)), true),
@@ -79,8 +90,7 @@ impl Ledger {
 
     pub(super) fn count_directory(&mut self, inner: &dyn Filesystem) {
         if let Ok(state) = inner.directory() {
-            // One more name may make it grow by a page.
-            self.directory_bytes = pages(state.bytes) + PAGE;
+            self.directory_bytes = state.usage();
         }
     }
 
@@ -120,7 +130,12 @@ impl Ledger {
         // A file that another process removed counts for nothing.
         let Some(file) = self.files.get(&id) else { return Ok(()) };
         let growth = pages(end).saturating_sub(file.bytes);
-        self.make_room(inner, growth, pages(len) + PAGE)?;
+        if is_clip(&file.name) {
+            self.check_clips(inner, growth)?;
+        }
+        self.make_room(inner, growth)?;
+        // Without holes, the filesystem allocates everything up to the end.
+        self.keep_free(inner, growth.max(pages(len)) + PAGE, self.kept_now())?;
         if let Some(file) = self.files.get_mut(&id) {
             file.bytes += growth;
             self.used += growth;
@@ -128,32 +143,104 @@ impl Ledger {
         Ok(())
     }
 
-    /// Removes the oldest segments until the store can grow by `growth` bytes, and the filesystem
-    /// has `space` bytes more than it must keep free.
-    pub(super) fn make_room(&mut self, inner: &dyn Filesystem, growth: u64, space: u64) -> io::Result<()> {
+    /// Checks that clips may grow by `growth` bytes together. Half of the space of the store stays
+    /// for segments, because clips are never removed and would otherwise end the recording.
+    fn check_clips(&self, inner: &dyn Filesystem, growth: u64) -> io::Result<()> {
+        let clips: u64 = self.files.values().filter(|file| is_clip(&file.name)).map(|file| file.bytes).sum();
+        let is_exceeded = |space: Option<u64>| space.is_some_and(|space| clips + growth > space / 2);
+        if is_exceeded(self.limits.max_use) {
+            return Err(full("the clips have half of --max-use already; remove or move some of them"));
+        }
+        if is_exceeded(self.room(inner)) {
+            return Err(full(
+                "the clips have half of the space that the filesystem and --keep-free leave \
+                             to the store already; remove or move some of them",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes that the store can take as long as other programs take no more; `None` if
+    /// the free space is unknown.
+    pub(super) fn room(&self, inner: &dyn Filesystem) -> Option<u64> {
+        let available = inner.available().ok()?;
+        // The counted bytes of an open segment include a hole, which is available.
+        let is_open_segment = |file: &&CountedFile| file.is_open && !is_clip(&file.name);
+        let open: u64 = self.files.values().filter(is_open_segment).map(|file| file.bytes).sum();
+        let used = self.used - open + self.current_bytes;
+        Some((used + available).saturating_sub(self.limits.keep_free.unwrap_or(0)))
+    }
+
+    /// Removes the oldest segments until the store can grow by `growth` bytes within its maximum
+    /// size.
+    ///
+    /// If no removal suffices, all segments stay: without them, the limit would be exceeded as
+    /// well.
+    pub(super) fn make_room(&mut self, inner: &dyn Filesystem, growth: u64) -> io::Result<()> {
         while let Some(max) = self.limits.max_use
-            && self.used + self.directory_bytes + growth > max
+            && let excess = (self.used + self.directory_bytes + growth).saturating_sub(max)
+            && excess > 0
         {
-            if self.prune_oldest(inner).is_none() {
-                return Err(limit_reached("--max-use"));
+            if self.removable(0) < excess || self.prune_oldest(inner).is_none() {
+                return Err(full(
+                    "the limit --max-use is reached, and removing older segments is not enough",
+                ));
             }
         }
+        Ok(())
+    }
+
+    /// Makes room as [`Ledger::leave_free`], if there is a limit.
+    pub(super) fn keep_free(&mut self, inner: &dyn Filesystem, space: u64, kept: u64) -> io::Result<()> {
         match self.limits.keep_free {
-            Some(keep) => self.leave_free(inner, keep + space),
+            Some(_) => self.leave_free(inner, space, kept),
             None => Ok(()),
         }
     }
 
-    /// Removes the oldest segments until the filesystem has `bytes` bytes available.
-    pub(super) fn leave_free(&mut self, inner: &dyn Filesystem, bytes: u64) -> io::Result<()> {
+    /// Removes the oldest segments until the filesystem has `space` bytes more than it must keep
+    /// free. The newest segments stay that have `kept` bytes together.
+    ///
+    /// If other programs take so much that no removal suffices, all segments stay: without them,
+    /// the limit would be exceeded as well.
+    pub(super) fn leave_free(&mut self, inner: &dyn Filesystem, space: u64, kept: u64) -> io::Result<()> {
+        let keep_free = self.limits.keep_free;
         // Without a known amount of free space, there is no such limit.
         let Ok(available) = inner.available() else { return Ok(()) };
-        let mut missing = bytes.saturating_sub(available);
+        let mut missing = keep_free.unwrap_or(0).saturating_add(space).saturating_sub(available);
+        if missing == 0 {
+            return Ok(());
+        }
+        let why = match keep_free {
+            Some(_) => "the limit --keep-free is reached, and removing older segments is not enough",
+            None => "the filesystem is full, and removing older segments is not enough",
+        };
+        if self.removable(kept) < missing {
+            return Err(full(why));
+        }
         while missing > 0 {
-            let Some(freed) = self.prune_oldest(inner) else { return Err(limit_reached("--keep-free")) };
+            let freed = self.prune_oldest(inner).ok_or_else(|| full(why))?;
             missing = missing.saturating_sub(freed);
         }
         Ok(())
+    }
+
+    /// Returns the bytes of the segments that can be removed, so that the newest ones stay that
+    /// have `kept` bytes together, including those being written.
+    pub(super) fn removable(&self, kept: u64) -> u64 {
+        let sizes: HashMap<&str, u64> =
+            self.files.values().map(|file| (file.name.as_str(), file.bytes)).collect();
+        let (mut stay, mut removable) = (self.current_bytes, 0);
+        for segment in self.sealed.iter().rev() {
+            let bytes = sizes.get(segment.name.as_str()).copied().unwrap_or_default();
+            *if stay < kept { &mut stay } else { &mut removable } += bytes;
+        }
+        removable
+    }
+
+    /// Returns the bytes of the newest segments that stay while a segment is written.
+    pub(super) fn kept_now(&self) -> u64 {
+        if self.is_recording { self.kept } else { 0 }
     }
 
     /// Removes the oldest finished segment, and returns its bytes; `None` if there is none.
@@ -192,14 +279,13 @@ impl Ledger {
         };
         loop {
             // A segment ends where the next one starts.
-            let end = match (self.sealed.get(1), self.current_start) {
-                (Some(next), _) => (next.start, next.is_this_boot),
-                (None, Some(start)) => (start, true),
-                (None, None) => return,
+            let current = self.current_start.map(|clock| SegmentStart { clock, is_this_boot: true });
+            let Some(end) = self.sealed.iter().skip(1).find_map(|next| next.start).or(current) else {
+                return;
             };
-            let age = match end {
-                (start, true) => now.mono.0.saturating_sub(start.mono.0),
-                (start, false) => u64::try_from(now.real_ns.saturating_sub(start.real_ns)).unwrap_or(0),
+            let age = match end.is_this_boot {
+                true => now.mono.0.saturating_sub(end.clock.mono.0),
+                false => u64::try_from(now.real_ns.saturating_sub(end.clock.real_ns)).unwrap_or(0),
             };
             if self.sealed.is_empty() || age <= max_age || self.prune_oldest(inner).is_none() {
                 return;
@@ -213,17 +299,11 @@ pub(super) fn modified(inner: &dyn Filesystem) -> Option<SystemTime> {
     inner.directory().ok().map(|state| state.modified)
 }
 
-fn limit_reached(option: &str) -> io::Error {
-    let why = format!("the limit {option} is reached, and there is no older segment to remove");
+fn full(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, why)
 }
 
 /// Whether a filesystem, or the quota on it, has no room left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-}
-
-/// Rounds up to whole pages.
-pub(super) fn pages(bytes: u64) -> u64 {
-    bytes.next_multiple_of(PAGE)
 }

@@ -8,52 +8,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pmon_core::capture::{ClockAnchor, Meta};
 
-use super::ledger::{Ledger, PAGE, SealedSegment, is_full, modified, pages};
-use crate::disk::{DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork};
-use crate::file::{PARTIAL, partial};
-use crate::segment::{
-    RetentionLimits, SegmentFile, SegmentName, StoreListing, is_recorder_file, is_store_file, restricted,
+use super::StoreOptions;
+use super::ledger::{Ledger, SealedSegment, SegmentStart, is_full, modified};
+use super::limited_disk::LimitedDisk;
+use crate::disk::{
+    DirectoryState, Disk, FileEntry, Filesystem, PAGE, StoreLock, StoredFile, SyncRunner, SyncWork,
 };
+use crate::file::partial;
+use crate::segment::{AgedFile, SegmentFile, SegmentName, StoreListing, StoreMachine, shortened};
 
 /// A directory within the limits of a store.
 pub(crate) struct LimitedFilesystem {
     inner: Arc<dyn Filesystem>,
     ledger: Arc<Mutex<Ledger>>,
     machine: StoreMachine,
-}
-
-/// The machine whose files a store counts and removes.
-#[derive(Clone)]
-pub(crate) struct StoreMachine {
-    /// Host as it stands in names.
-    host: String,
-    machine_id: String,
     boot_id: String,
-}
-
-impl StoreMachine {
-    pub(crate) fn of(meta: &Meta) -> Self {
-        let Meta { host, machine_id, boot_id, .. } = meta;
-        Self { host: restricted(host), machine_id: machine_id.clone(), boot_id: boot_id.clone() }
-    }
-
-    /// Whether this machine recorded a segment. The host's name can change.
-    fn recorded(&self, segment: &SegmentFile) -> bool {
-        let id = &segment.header.meta.machine_id;
-        segment.name.host() == self.host || !id.is_empty() && *id == self.machine_id
-    }
-
-    /// Whether a file that is no readable segment belongs to this machine's store.
-    fn owns(&self, name: &str) -> bool {
-        let is_ours = || name.strip_prefix(&*self.host).is_some_and(|rest| rest.starts_with('-'));
-        is_store_file(name) && (is_recorder_file(name) || is_ours())
-    }
 }
 
 /// The state of a store within its limits.
 pub(crate) struct UsageSummary {
     pub(crate) used: u64,
-    /// Number of finished segments.
+    /// Number of finished segments with an intact header.
     pub(crate) sealed: usize,
     pub(crate) oldest: Option<String>,
     pub(crate) pruned: u64,
@@ -69,13 +44,13 @@ impl LimitedFilesystem {
     pub(crate) fn new(
         inner: Arc<dyn Filesystem>,
         meta: &Meta,
-        limits: RetentionLimits,
+        options: &StoreOptions,
         earlier: StoreListing,
     ) -> io::Result<Self> {
-        let mut ledger = Ledger::new(limits);
+        let mut ledger = Ledger::new(options.limits, options.kept());
         ledger.directory_modified = modified(&*inner);
         let ledger = Arc::new(Mutex::new(ledger));
-        let this = Self { inner, ledger, machine: StoreMachine::of(meta) };
+        let this = Self { inner, ledger, machine: StoreMachine::of(meta), boot_id: shortened(&meta.boot_id) };
         let listing = StoreListing::of(&*this.inner, this.inner.list()?, earlier);
         this.count(&mut this.lock(), listing);
         Ok(this)
@@ -85,9 +60,12 @@ impl LimitedFilesystem {
         lock(&self.ledger)
     }
 
-    /// Replaces the limits. [`LimitedFilesystem::enforce`] applies them.
-    pub(crate) fn set_limits(&self, limits: RetentionLimits) {
-        self.lock().limits = limits;
+    /// Replaces the limits, which [`LimitedFilesystem::enforce`] applies. `current_bytes` is the
+    /// size of the segments that are being written, without holes.
+    pub(crate) fn set_options(&self, options: &StoreOptions, current_bytes: u64) {
+        let mut ledger = self.lock();
+        (ledger.limits, ledger.kept) = (options.limits, options.kept());
+        ledger.current_bytes = current_bytes;
     }
 
     /// Adds a segment that has got its final name to those that can be removed.
@@ -96,26 +74,44 @@ impl LimitedFilesystem {
         ledger.sealed.retain(|segment| segment.name != partial(name));
         if ledger.sealed.iter().all(|segment| segment.name != name) {
             // Segments end in the order in which they began, unless one fails meanwhile.
-            let at =
-                ledger.sealed.partition_point(|other| !other.is_this_boot || other.start.mono <= start.mono);
-            ledger.sealed.insert(at, SealedSegment { name: name.into(), start, is_this_boot: true });
+            let is_later = |other: &SealedSegment| {
+                other.start.is_some_and(|other| other.is_this_boot && other.clock.mono > start.mono)
+            };
+            let at = ledger.sealed.iter().position(is_later).unwrap_or(ledger.sealed.len());
+            let start = Some(SegmentStart { clock: start, is_this_boot: true });
+            ledger.sealed.insert(at, SealedSegment { name: name.into(), start });
         }
     }
 
     /// Announces the start of the current segment.
     pub(crate) fn set_current_start(&self, start: ClockAnchor) {
-        self.lock().current_start = Some(start);
+        let mut ledger = self.lock();
+        (ledger.current_start, ledger.is_recording) = (Some(start), true);
     }
 
-    /// Removes segments until `bytes` can be written.
+    /// Announces that no segment can be written.
+    pub(crate) fn set_failed(&self) {
+        self.lock().is_recording = false;
+    }
+
+    /// Removes segments until another one of at least `bytes` can begin. The newest ones are
+    /// replaced only if this makes room for more than what is always kept.
     ///
     /// # Errors
-    /// When a limit or the filesystem has no room for them, although no segment is left to remove.
+    /// When a limit or the filesystem has no room, and removing segments would not make it.
     pub(crate) fn make_room(&self, bytes: u64) -> io::Result<()> {
         let mut ledger = self.lock();
-        ledger.make_room(&*self.inner, bytes, bytes)?;
-        let is_full = |_| io::Error::new(io::ErrorKind::StorageFull, "the filesystem is full");
-        ledger.leave_free(&*self.inner, bytes).map_err(is_full)
+        ledger.make_room(&*self.inner, bytes)?;
+        let kept = ledger.kept;
+        ledger
+            .leave_free(&*self.inner, bytes, kept)
+            .or_else(|_| ledger.leave_free(&*self.inner, bytes.max(2 * kept), 0))
+    }
+
+    /// Returns the bytes that the store can take as long as other programs take no more; `None` if
+    /// the free space is unknown.
+    pub(crate) fn room(&self) -> Option<u64> {
+        self.lock().room(&*self.inner)
     }
 
     /// Removes the segments that the limits do not allow at the time `now`, and counts the files
@@ -128,7 +124,9 @@ impl LimitedFilesystem {
         }
         ledger.remove_old(&*self.inner, now);
         // Nothing is to be written, so it does not matter whether there is room.
-        let _ = ledger.make_room(&*self.inner, 0, 0);
+        let _ = ledger.make_room(&*self.inner, 0);
+        let kept = ledger.kept;
+        let _ = ledger.keep_free(&*self.inner, 0, kept);
     }
 
     /// Returns why a segment could not be removed, once.
@@ -138,10 +136,12 @@ impl LimitedFilesystem {
 
     pub(crate) fn summary(&self) -> UsageSummary {
         let ledger = self.lock();
+        let mut readable = ledger.sealed.iter().filter(|segment| segment.start.is_some());
+        let oldest = readable.next().map(|segment| segment.name.clone());
         UsageSummary {
             used: ledger.used + ledger.directory_bytes,
-            sealed: ledger.sealed.len(),
-            oldest: ledger.sealed.front().map(|segment| segment.name.clone()),
+            sealed: usize::from(oldest.is_some()) + readable.count(),
+            oldest,
             pruned: ledger.pruned,
             unsynced_directory: ledger.unsynced_directory.clone(),
         }
@@ -153,8 +153,9 @@ impl LimitedFilesystem {
         let entries = self.inner.list()?;
         let counted: HashSet<&str> = ledger.files.values().map(|file| &*file.name).collect();
         let is_new = |name: &str| {
-            let stem = name.strip_suffix(PARTIAL).unwrap_or(name);
-            SegmentName::parse(stem).is_some() && !counted.contains(name) && !ledger.foreign.contains(name)
+            (SegmentName::parse_file(name).is_some() || SegmentName::parse_damaged(name).is_some())
+                && !counted.contains(name)
+                && !ledger.foreign.contains(name)
         };
         if entries.iter().any(|entry| is_new(&entry.name)) {
             self.count(ledger, StoreListing::of(&*self.inner, entries, StoreListing::default()));
@@ -176,28 +177,21 @@ impl LimitedFilesystem {
     /// Counts the files of a listing.
     fn count(&self, ledger: &mut Ledger, listing: StoreListing) {
         let is_open = |name: &str| ledger.files.values().any(|file| file.is_open && file.name == name);
-        let (mut sealed, mut foreign, mut counted) = (VecDeque::new(), HashSet::new(), Vec::new());
-        for segment in listing.segments {
-            if !self.machine.recorded(&segment) {
-                foreign.insert(segment.entry.name);
-                continue;
-            }
+        let (listing, foreign) = listing.of_machine(&self.machine);
+        let (mut sealed, mut counted) = (VecDeque::new(), Vec::new());
+        for AgedFile { entry, segment } in listing.oldest_first() {
             // An unfinished segment that this process does not write could not be salvaged.
-            if !is_open(&segment.entry.name) {
-                sealed.push_back(SealedSegment {
-                    name: segment.entry.name.clone(),
-                    start: segment.header.meta.start,
-                    is_this_boot: segment.header.meta.boot_id == self.machine.boot_id,
+            if !is_open(&entry.name) {
+                let start = segment.map(|SegmentFile { summary, .. }| SegmentStart {
+                    clock: summary.start,
+                    is_this_boot: summary.boot_id == self.boot_id,
                 });
+                sealed.push_back(SealedSegment { name: entry.name.clone(), start });
             }
-            counted.push(segment.entry);
+            counted.push(entry.clone());
         }
-        for entry in listing.others.into_iter().chain(listing.unreadable) {
-            match self.machine.owns(&entry.name) {
-                true => counted.push(entry),
-                false => drop(foreign.insert(entry.name)),
-            }
-        }
+        counted.extend(listing.unreadable);
+        counted.extend(listing.others);
         (ledger.sealed, ledger.foreign) = (sealed, foreign);
         ledger.count(counted);
         ledger.count_directory(&*self.inner);
@@ -207,7 +201,9 @@ impl LimitedFilesystem {
 impl Filesystem for LimitedFilesystem {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
         let mut ledger = self.lock();
-        ledger.make_room(&*self.inner, PAGE, PAGE)?;
+        ledger.make_room(&*self.inner, PAGE)?;
+        let kept = ledger.kept_now();
+        ledger.keep_free(&*self.inner, PAGE, kept)?;
         let disk = loop {
             match ledger.change(&*self.inner, || self.inner.create(name)) {
                 // A filesystem can also run out of inodes.
@@ -240,6 +236,10 @@ impl Filesystem for LimitedFilesystem {
         self.inner.list()
     }
 
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.inner.names()
+    }
+
     fn entry(&self, name: &str) -> io::Result<FileEntry> {
         self.inner.entry(name)
     }
@@ -250,6 +250,10 @@ impl Filesystem for LimitedFilesystem {
 
     fn sync_runner(&self, work: SyncWork) -> io::Result<Box<dyn SyncRunner>> {
         self.inner.sync_runner(work)
+    }
+
+    fn new_uuid(&self) -> [u8; 16] {
+        self.inner.new_uuid()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -303,63 +307,7 @@ impl Filesystem for LimitedFilesystem {
     }
 }
 
-/// A file of a store within its limits.
-struct LimitedDisk {
-    disk: Arc<dyn Disk>,
-    id: u64,
-    inner: Arc<dyn Filesystem>,
-    ledger: Arc<Mutex<Ledger>>,
-}
-
-impl Disk for LimitedDisk {
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
-        let len = bytes.len() as u64;
-        lock(&self.ledger).reserve(&*self.inner, self.id, at + len, len)?;
-        loop {
-            match self.disk.write_at(bytes, at) {
-                Err(error) if is_full(&error) => {
-                    if lock(&self.ledger).prune_oldest(&*self.inner).is_none() {
-                        return Err(error);
-                    }
-                }
-                written => return written,
-            }
-        }
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(len)?;
-        let mut ledger = lock(&self.ledger);
-        let ledger = &mut *ledger;
-        if let Some(file) = ledger.files.get_mut(&self.id) {
-            ledger.used = ledger.used - file.bytes + pages(len);
-            file.bytes = pages(len);
-        }
-        Ok(())
-    }
-
-    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
-        self.disk.punch_hole(at, len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync()
-    }
-
-    fn size_limit(&self) -> Option<u64> {
-        self.disk.size_limit()
-    }
-}
-
-impl Drop for LimitedDisk {
-    fn drop(&mut self) {
-        if let Some(file) = lock(&self.ledger).files.get_mut(&self.id) {
-            file.is_open = false;
-        }
-    }
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+pub(super) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     // A panic while the lock is held leaves at worst a wrong count, which the next recount repairs.
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

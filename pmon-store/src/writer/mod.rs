@@ -9,7 +9,8 @@
 //! * `begin`: begins segments.
 //! * `fail`: ends segments that cannot be written further.
 //! * `finish`: finishes segments on a thread of their own.
-//! * `limits`, `ledger`: the directory within the limits of a store, and what it takes on disk.
+//! * `limits`, `limited_disk`, `ledger`: the directory and its files within the limits of a store,
+//!   and what they take on disk.
 //! * `handle`, `last_error`: access from other threads, and the error that they are shown.
 
 mod begin;
@@ -18,6 +19,7 @@ mod finish;
 mod handle;
 mod last_error;
 mod ledger;
+mod limited_disk;
 mod limits;
 mod open;
 mod options;
@@ -29,16 +31,18 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pmon_analysis::process::ProcessModel;
 use pmon_core::MonoNs;
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{ClockAnchor, End, Header, Record, ScopeInfo, SegmentInfo, SegmentReason};
+use pmon_core::capture::{
+    ClockAnchor, End, Header, Positions, Record, ScopeInfo, SegmentInfo, SegmentReason,
+};
 use pmon_core::wire::EventBody;
 use pmon_record::SinkError;
 
 use crate::disk::{Filesystem, StoreLock};
 use crate::file::partial;
-use crate::model::ProcessModel;
-use crate::segment::RetentionLimits;
+use crate::segment::StoreMachine;
 use crate::tally::Tally;
 
 use finish::FinishingSegment;
@@ -54,8 +58,12 @@ use segment::{OpenSegment, Spans};
 /// one is still in the directory.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Receives each record of a store on the writer thread.
+/// Receives the records of a store on the writer thread.
 pub trait RecordObserver: Send {
+    /// Returns whether the next records matter to the observer. The writer calls this once per
+    /// chunk of records, and passes no record while the result is `false`.
+    fn is_interested(&mut self) -> bool;
+
     /// Receives a record: an exit before the model applies it, any other record afterwards.
     fn observe(&mut self, record: &Record<'_>, model: &ProcessModel);
 }
@@ -71,8 +79,12 @@ pub struct StoreWriter {
     lock: Option<Box<dyn StoreLock>>,
     template: Header,
     options: StoreOptions,
+    /// Bytes that the store can take, as of the last tick; `None` if unknown.
+    room: Option<u64>,
     model: ProcessModel,
     observer: Option<Box<dyn RecordObserver>>,
+    /// Whether the records of the current chunk are passed to the observer.
+    is_observed: bool,
     current: Option<OpenSegment>,
     /// The segment before the current one, while details of its execs are awaited.
     ending: Option<OpenSegment>,
@@ -90,6 +102,8 @@ pub struct StoreWriter {
     /// Reason of the next segment after a failure.
     next_reason: SegmentReason,
     scope: Option<ScopeInfo>,
+    /// The last positions, if no segment could be written when they were recorded.
+    unwritten_positions: Option<Positions>,
     /// The end of the recording, if it could not be written yet.
     unwritten_end: Option<End>,
     /// Time of the last tick, or of the start.
@@ -129,7 +143,7 @@ impl StoreWriter {
     /// the processes as of the start, and `now` is its time.
     ///
     /// # Errors
-    /// When the directory cannot be listed.
+    /// When the directory cannot be listed, or files that are never removed take the maximum size.
     pub fn begin(
         store: LockedStore,
         mut template: Header,
@@ -137,9 +151,9 @@ impl StoreWriter {
         model: ProcessModel,
         now: Instant,
     ) -> Result<(Self, StoreHandle), OpenStoreError> {
+        store.check_room(&StoreMachine::of(&template.meta), &options)?;
         let LockedStore { filesystem, lock, recovered, listing } = store;
-        let limits = limits(&options);
-        let limited = LimitedFilesystem::new(filesystem.clone(), &template.meta, limits, listing);
+        let limited = LimitedFilesystem::new(filesystem.clone(), &template.meta, &options, listing);
         let limited = Arc::new(limited.map_err(|source| {
             let path = filesystem.path("");
             OpenStoreError::Io { action: "list", path, source }
@@ -163,8 +177,10 @@ impl StoreWriter {
             lock: Some(lock),
             template,
             options,
+            room: None,
             model,
             observer: None,
+            is_observed: false,
             current: None,
             ending: None,
             finishing: Vec::new(),
@@ -175,6 +191,7 @@ impl StoreWriter {
             last_start,
             next_reason: reason,
             scope: None,
+            unwritten_positions: None,
             unwritten_end: None,
             now,
             clock: (start, now),
@@ -184,14 +201,21 @@ impl StoreWriter {
             last_error: LastError::default(),
         };
         this.filesystem.enforce(start);
+        this.room = this.filesystem.room();
         this.begin_next(reason, start, positions);
         this.update_status();
         Ok((this, handle))
     }
 
-    /// Passes each record to `observer` from now on.
+    /// Passes the records to `observer` from now on.
     pub fn set_observer(&mut self, observer: Box<dyn RecordObserver>) {
         self.observer = Some(observer);
+        self.ask_observer();
+    }
+
+    /// Asks the observer whether the next records matter to it.
+    fn ask_observer(&mut self) {
+        self.is_observed = self.observer.as_mut().is_some_and(|observer| observer.is_interested());
     }
 
     /// Returns the processes as of the last record.
@@ -202,13 +226,15 @@ impl StoreWriter {
     /// Applies a record to the model, and passes it to the observer.
     #[inline]
     fn apply(&mut self, record: &Record<'_>) {
-        let Some(observer) = &mut self.observer else { return self.model.apply(record) };
-        let event = match record {
-            Record::Event(datagram, _) => datagram.event(self.template.byte_order),
+        let Some(observer) = self.observer.as_mut().filter(|_| self.is_observed) else {
+            return self.model.apply(record);
+        };
+        let is_exit = match record {
+            Record::Event(datagram, _) => datagram
+                .with_event(self.template.byte_order, |event| matches!(event.body, EventBody::Exit { .. })),
             _ => None,
         };
-        let is_exit = event.is_some_and(|event| matches!(event.body, EventBody::Exit { .. }));
-        if is_exit {
+        if is_exit == Some(true) {
             observer.observe(record, &self.model);
             self.model.apply(record);
         } else {
@@ -217,12 +243,29 @@ impl StoreWriter {
         }
     }
 
+    /// Remembers what later segments need of a record that is no event.
+    fn note(&mut self, record: &Record<'_>) {
+        self.unwritten_spans.add(record);
+        match record {
+            Record::Scope(scope) => self.scope = Some(scope.clone()),
+            Record::Clock(clock) => self.clock = (*clock, self.now),
+            Record::Positions(positions) if self.current.is_none() => {
+                self.unwritten_positions = Some(positions.clone());
+            }
+            Record::End(end) if self.current.is_none() => self.unwritten_end = Some(*end),
+            _ => {}
+        }
+    }
+
     /// Writes a record to the current segment.
     #[inline]
     fn write(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         let Some(segment) = &mut self.current else { return Ok(()) };
-        let written = segment.record(record, &self.tally);
-        self.check(written)
+        match segment.record(record, &self.tally) {
+            // Nearly always, the record waits for its block.
+            Ok(()) if !segment.file.holds_all() => Ok(()),
+            written => self.check(written),
+        }
     }
 
     /// Handles the result of a call on the current segment's file. Only a record that does not fit
@@ -249,22 +292,11 @@ impl StoreWriter {
         }
     }
 
-    /// Returns a reading of the clocks at a monotonic time, derived from the last recorded one.
-    fn clock_at(&self, mono: MonoNs) -> ClockAnchor {
-        let (clock, _) = self.clock;
-        let ahead = mono.0 as i64 - clock.mono.0 as i64;
-        ClockAnchor {
-            mono,
-            boot_ns: clock.boot_ns.saturating_add_signed(ahead),
-            real_ns: clock.real_ns.saturating_add(ahead),
-        }
-    }
-
     /// Returns the clocks at the last tick.
     fn clock_now(&self) -> ClockAnchor {
         let (clock, at) = self.clock;
         let elapsed = self.now.saturating_duration_since(at).as_nanos() as u64;
-        self.clock_at(MonoNs(clock.mono.0.saturating_add(elapsed)))
+        clock.at(MonoNs(clock.mono.0.saturating_add(elapsed)))
     }
 
     fn update_status(&self) {
@@ -292,9 +324,4 @@ impl StoreWriter {
             unsynced_directory: usage.unsynced_directory,
         };
     }
-}
-
-/// Returns the part of the options that limits the store.
-fn limits(options: &StoreOptions) -> RetentionLimits {
-    RetentionLimits { max_use: options.max_use, keep_free: options.keep_free, max_age: options.max_age }
 }

@@ -4,13 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pmon_analysis::process::ProcessModel;
 use pmon_core::capture::{Header, Positions, Record, SegmentReason};
 use thiserror::Error;
 
+use super::StoreOptions;
+use super::begin::room_to_begin;
 use crate::disk::{Filesystem, StoreLock};
 use crate::file::partial;
-use crate::model::ProcessModel;
-use crate::segment::{self, EndPositions, Recovery, SegmentFile, StoreListing, restricted};
+use crate::segment::{self, EndPositions, Recovery, SegmentFile, StoreListing, StoreMachine, restricted};
 
 /// Why a store cannot be opened for writing.
 #[derive(Debug, Error)]
@@ -26,6 +28,20 @@ pub enum OpenStoreError {
         path: PathBuf,
         /// Process id of the other recorder, if it is known.
         pid: Option<u32>,
+    },
+    /// Files that are never removed take the maximum size of the store.
+    #[error(
+        "no room for a segment in the store {} within --max-use {max_use}: its clips and other files \
+         that are never removed take {fixed} bytes; remove or move some of them, or raise the limit",
+        .path.display()
+    )]
+    NoRoom {
+        /// The store's directory.
+        path: PathBuf,
+        /// Maximum bytes of the store.
+        max_use: u64,
+        /// Bytes of the files that are never removed.
+        fixed: u64,
     },
     /// The directory cannot be used.
     #[error("cannot {action} the store {}: {source}", .path.display())]
@@ -105,6 +121,23 @@ impl LockedStore {
         &self.recovered
     }
 
+    /// Checks that a recorder on `machine` has room for a segment within the maximum size.
+    ///
+    /// # Errors
+    /// [`OpenStoreError::NoRoom`] if files that are never removed take it.
+    pub fn check_room(&self, machine: &StoreMachine, options: &StoreOptions) -> Result<(), OpenStoreError> {
+        let path = || self.filesystem.path("");
+        let Some(max_use) = options.limits.max_use else { return Ok(()) };
+        let directory = self.filesystem.directory();
+        let directory =
+            directory.map_err(|source| OpenStoreError::Io { action: "list", path: path(), source })?.usage();
+        let fixed = directory + self.listing.fixed_bytes(machine);
+        match fixed + room_to_begin(options) > max_use {
+            true => Err(OpenStoreError::NoRoom { path: path(), max_use, fixed }),
+            false => Ok(()),
+        }
+    }
+
     /// Applies the records of the last segment to `model`, which then holds the processes as of its
     /// end. A recorder that continues with the same socket needs them.
     ///
@@ -137,37 +170,57 @@ fn recover(filesystem: &dyn Filesystem, host: &str) -> io::Result<(Recovered, St
         true => listing,
         false => StoreListing::of(filesystem, filesystem.list()?, listing),
     };
-    let mut ours = listing.segments.iter().filter(|segment| segment.name.host() == host);
-    let (last, before) = (ours.next_back(), ours.next_back());
-    recovered.last = last.and_then(|last| last_segment(filesystem, last, before));
+    let ours = listing.segments.iter().filter(|segment| segment.name.host() == host);
+    recovered.last = last_segment(filesystem, ours);
     Ok((recovered, listing))
 }
 
-/// Returns the last segment; `before` is the one before it.
-fn last_segment(
+/// Returns the last one of these segments.
+fn last_segment<'a>(
     filesystem: &dyn Filesystem,
-    last: &SegmentFile,
-    before: Option<&SegmentFile>,
+    segments: impl DoubleEndedIterator<Item = &'a SegmentFile> + Clone,
 ) -> Option<LastSegment> {
-    let SegmentFile { entry, header, .. } = last;
-    let is_new_socket =
-        header.meta.segment.as_ref().is_some_and(|segment| segment.reason == SegmentReason::Start);
-    let drops_before = if is_new_socket {
+    let mut latest = segments.clone().rev();
+    let (last, before) = (latest.next()?, latest.next());
+    let SegmentFile { entry, summary, .. } = last;
+    let drops_before = if summary.reason == Some(SegmentReason::Start) {
         Some(0)
     } else {
-        let before = before.filter(|before| header.meta.previous == Some(before.header.uuid));
+        let before = before.filter(|before| summary.previous == Some(before.summary.uuid));
         let end = before.and_then(|before| segment::end_positions(filesystem, &before.entry.name, None).ok());
         end.and_then(|end| end.positions.source_drops)
     };
     let end = segment::end_positions(filesystem, &entry.name, drops_before).ok()?;
     let EndPositions { positions, ended_cleanly, has_all_cpus } = end;
+    let has_all_cpus = has_all_cpus || continues_all_cpus(filesystem, segments.rev());
     Some(LastSegment {
         name: entry.name.clone(),
-        header: header.clone(),
+        header: Header::read(&mut filesystem.open(&entry.name).ok()?).ok()??,
         ended_cleanly,
         positions,
         has_all_cpus,
     })
+}
+
+/// Returns whether the first one of these segments, latest first, began after a failure of the
+/// storage, and continues a segment with the positions of all CPUs.
+fn continues_all_cpus<'a>(
+    filesystem: &dyn Filesystem,
+    mut segments: impl Iterator<Item = &'a SegmentFile>,
+) -> bool {
+    let Some(mut segment) = segments.next() else { return false };
+    while segment.summary.reason == Some(SegmentReason::Storage) {
+        let Some(before) =
+            segments.next().filter(|before| segment.summary.previous == Some(before.summary.uuid))
+        else {
+            return false;
+        };
+        if segment::end_positions(filesystem, &before.entry.name, None).is_ok_and(|end| end.has_all_cpus) {
+            return true;
+        }
+        segment = before;
+    }
+    false
 }
 
 /// Returns whether a segment of this name exists, finished or not.

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
+use crate::segment::RetentionLimits;
+
 /// When segments end, and which of them are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// Size in bytes at which a segment ends. A small `max_use` reduces it to an eighth of that
-    /// limit.
+    /// Size in bytes at which a segment ends. A small [`RetentionLimits::max_use`], or little
+    /// space in the filesystem, reduces it to an eighth of that.
     pub rotate_size: u64,
     /// Age at which a segment ends.
     pub rotate_every: Duration,
-    /// Maximum bytes of the store on disk, everything included; `None` for no limit.
-    pub max_use: Option<u64>,
-    /// Age at which a segment is removed; `None` to keep segments of any age.
-    pub max_age: Option<Duration>,
-    /// Bytes of the filesystem that the store leaves free; `None` to use all.
-    pub keep_free: Option<u64>,
+    /// Limits beyond which the oldest segments are removed.
+    pub limits: RetentionLimits,
     /// Whether the newest records are written to a journal within 100 ms. A store in memory has no
     /// use for one.
     pub journal: bool,
@@ -27,6 +25,8 @@ const MAX_HOLE: u64 = 2 << 20;
 const MIN_HOLE: u64 = 64 << 10;
 /// Minimum size at which a segment ends because of `max_use`.
 const MIN_ROTATE_SIZE: u64 = 128 << 10;
+/// Maximum bytes of the newest segments that a lack of space does not remove.
+const MAX_KEPT: u64 = 256 << 10;
 /// Part of `max_use` that one segment takes at most, so that retention by whole segments keeps most
 /// of the limit in use.
 const SEGMENTS_PER_STORE: u64 = 8;
@@ -37,19 +37,29 @@ impl Default for StoreOptions {
         Self {
             rotate_size: 64 << 20,
             rotate_every: Duration::from_secs(600),
-            max_use: None,
-            max_age: None,
-            keep_free: None,
+            limits: RetentionLimits::default(),
             journal: true,
         }
     }
 }
 
 impl StoreOptions {
+    /// Returns the options for a store that can take `room` bytes.
+    pub(crate) fn within(&self, room: Option<u64>) -> Self {
+        let max_use = [self.limits.max_use, room].into_iter().flatten().min();
+        Self { limits: RetentionLimits { max_use, ..self.limits }, ..*self }
+    }
+
+    /// Returns the bytes of the newest segments, including the current one, that stay when it needs
+    /// space. Otherwise a store would be empty after others have filled the disk.
+    pub(crate) fn kept(&self) -> u64 {
+        (2 * self.effective_rotate_size(None)).min(MAX_KEPT)
+    }
+
     /// Returns the size in bytes at which a segment ends, given the limit on file sizes of this
     /// process.
-    pub fn effective_rotate_size(&self, size_limit: Option<u64>) -> u64 {
-        let share = self.max_use.map(|max| (max / SEGMENTS_PER_STORE).max(MIN_ROTATE_SIZE));
+    pub(crate) fn effective_rotate_size(&self, size_limit: Option<u64>) -> u64 {
+        let share = self.limits.max_use.map(|max| (max / SEGMENTS_PER_STORE).max(MIN_ROTATE_SIZE));
         [share, below(size_limit)].into_iter().flatten().fold(self.rotate_size, u64::min)
     }
 

@@ -46,12 +46,15 @@ impl OpenSegment {
     #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>, tally: &Tally) -> Result<(), SinkError> {
         self.has_records = true;
-        if let Record::Event(..) = record {
-            return self.file.record(record);
+        match record {
+            Record::Event(..) => self.file.record(record),
+            Record::End(end) => self.record_end(end, tally),
+            record => self.record_note(record, tally),
         }
-        if let Record::End(end) = record {
-            return self.record_end(end, tally);
-        }
+    }
+
+    /// Appends a record that is neither an event nor the end.
+    fn record_note(&mut self, record: &Record<'_>, tally: &Tally) -> Result<(), SinkError> {
         self.spans.add(record);
         let record = if self.is_adjusted { self.adjusted(record, tally) } else { Cow::Borrowed(record) };
         self.file.record(&record)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::{DetailsSubject, End, Record, SegmentReason};
 use pmon_record::{Division, Sink, SinkError};
 
+use super::StoreWriter;
 use super::finish::{FinishingSegment, SegmentEnd};
-use super::{StoreWriter, limits};
 
 /// Time between two ticks, so that requests from other threads are served soon.
 const TICK: Duration = Duration::from_millis(250);
@@ -18,18 +18,13 @@ impl Sink for StoreWriter {
         self.apply(record);
         self.tally.apply(record, self.template.byte_order);
         if !matches!(record, Record::Event(..)) {
-            self.unwritten_spans.add(record);
-        }
-        match record {
-            Record::Scope(scope) => self.scope = Some(scope.clone()),
-            Record::Clock(clock) => self.clock = (*clock, self.now),
-            Record::End(end) if self.current.is_none() => self.unwritten_end = Some(*end),
-            _ => {}
+            self.note(record);
         }
         self.write(record)
     }
 
     fn received_at(&mut self, time: Instant) {
+        self.ask_observer();
         if let Some(segment) = &mut self.current {
             segment.file.received_at(time);
         }
@@ -38,8 +33,11 @@ impl Sink for StoreWriter {
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         self.now = self.now.max(now);
         self.options = self.shared.lock().options;
-        self.filesystem.set_limits(limits(&self.options));
+        let current_bytes = [&self.current, &self.ending].into_iter().flatten();
+        let current_bytes = current_bytes.map(|segment| segment.file.bytes()).sum();
+        self.filesystem.set_options(&self.options, current_bytes);
         self.filesystem.enforce(self.clock_now());
+        self.room = self.filesystem.room();
         if let Some(error) = self.filesystem.take_error() {
             self.last_error.set(error);
         }
@@ -48,7 +46,7 @@ impl Sink for StoreWriter {
         if self.current.is_none() && self.retry_at.is_none_or(|at| at <= now) {
             self.resume();
         }
-        let mut due = now + if self.options.keep_free.is_some() { FREE_SPACE_TICK } else { TICK };
+        let mut due = now + if self.options.limits.keep_free.is_some() { FREE_SPACE_TICK } else { TICK };
         if let Some(segment) = &mut self.current {
             let ticked = segment.file.tick(now);
             due = ticked.as_ref().ok().copied().flatten().map_or(due, |at| at.min(due));
@@ -79,7 +77,7 @@ impl Sink for StoreWriter {
         if self.shared.lock().rotation {
             Some(SegmentReason::Request)
         } else if segment.file.bytes()
-            >= self.options.size_due(segment.file.size_limit(), segment.opening_bytes)
+            >= self.options.within(self.room).size_due(segment.file.size_limit(), segment.opening_bytes)
         {
             Some(SegmentReason::Size)
         } else {
@@ -146,6 +144,10 @@ impl Sink for StoreWriter {
         if self.current.is_none() {
             self.resume();
             if let Some(end) = self.unwritten_end.take() {
+                // The next recorder continues at them.
+                if let Some(positions) = self.unwritten_positions.take() {
+                    self.write(&Record::Positions(positions))?;
+                }
                 self.write(&Record::End(end))?;
             }
         }

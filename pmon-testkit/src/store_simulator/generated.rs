@@ -11,7 +11,9 @@ use super::StoreSimulationError;
 use super::crash::KILL_COST;
 use super::machine::HOST;
 use super::oracle::{self, StoreContents};
-use super::recorder::{StoreRecorder, World};
+use super::recorder::StoreRecorder;
+use super::segments::read_segments;
+use super::world::World;
 
 /// Number of CPUs of the machine.
 const CPUS: u32 = 2;
@@ -105,7 +107,8 @@ impl GeneratedRecording {
         let mut expected = self.world.expected();
         expected.history.has_failed = has_failed;
         expected.history.has_pruned = true;
-        Ok(oracle::check(&Directory::new(directory), &expected.truth, &expected.history)?)
+        let segments = read_segments(&Directory::new(directory), has_failed)?;
+        Ok(oracle::check(segments, &expected.store())?)
     }
 }
 
@@ -135,5 +138,6 @@ pub fn check_killed(
     let mut expected = world.expected();
     expected.truth.excuse(killed_at.saturating_sub(KILL_COST));
     drop(LockedStore::open(Arc::new(Directory::new(directory)), HOST)?);
-    Ok(oracle::check(&Directory::new(directory), &expected.truth, &expected.history)?)
+    let segments = read_segments(&Directory::new(directory), false)?;
+    Ok(oracle::check(segments, &expected.store())?)
 }

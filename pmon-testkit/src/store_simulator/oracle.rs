@@ -1,21 +1,24 @@
 //! Compares a store with the truth: every event that was promised is there, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
+use pmon_core::MonoNs;
 use pmon_core::capture::SegmentReason;
-use pmon_store::Filesystem;
 
-use super::segments::{Accounted, ReadSegment, read_segments};
+use super::removed::RemovedEvents;
+use super::segments::{Accounted, ReadSegment, summaries};
 use super::truth::{BootTruth, CpuTruth, Fate, Truth};
+use super::verdict::{self, AbsentEvents};
 
 /// What happened to a store besides its recording.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StoreHistory {
-    /// Whether the store has removed segments because of a limit.
+    /// Whether the store may have removed its oldest segments, and which ones is unknown.
     pub(super) has_pruned: bool,
-    /// Names of segments that another program removed.
-    pub(super) deleted: BTreeSet<String>,
+    /// What removed segments accounted for.
+    pub(super) removed: RemovedEvents,
     /// Whether the filesystem has refused an operation, or lost data.
     pub(super) has_failed: bool,
     /// Whether the machine has lost power. Segments that were not synced may then have gaps.
@@ -25,8 +28,17 @@ pub(super) struct StoreHistory {
 impl StoreHistory {
     /// Whether parts of a segment may be unreadable.
     fn may_be_damaged(&self, segment: &ReadSegment) -> bool {
-        self.has_failed || self.has_lost_power && !segment.ended_cleanly
+        self.has_failed || self.has_lost_power && !segment.contents.ended_cleanly
     }
+}
+
+/// What a store must hold.
+#[derive(Clone, Debug)]
+pub(super) struct ExpectedStore<'a> {
+    pub(super) truth: &'a Truth,
+    /// Time since which the store may have lost the events that it received.
+    pub(super) excused_since: Option<Duration>,
+    pub(super) history: StoreHistory,
 }
 
 /// What a store holds.
@@ -54,72 +66,76 @@ enum Presence {
 /// # Errors
 /// The first contradiction.
 pub(super) fn check(
-    fs: &dyn Filesystem,
-    truth: &Truth,
-    history: &StoreHistory,
+    segments: Vec<ReadSegment>,
+    expected: &ExpectedStore<'_>,
 ) -> Result<StoreContents, String> {
-    let segments = read_segments(fs, history.has_failed)?;
-    check_segments(&segments, truth, history).map_err(|why| {
-        let found: String = segments.iter().map(|segment| format!("\n  {}", segment.summary())).collect();
-        format!("{why}; found:{found}")
-    })
+    check_segments(&segments, expected).map_err(|why| format!("{why}; found:{}", summaries(&segments)))
 }
 
-fn check_segments(
-    segments: &[ReadSegment],
-    truth: &Truth,
-    history: &StoreHistory,
-) -> Result<StoreContents, String> {
+fn check_segments(segments: &[ReadSegment], expected: &ExpectedStore<'_>) -> Result<StoreContents, String> {
+    let ExpectedStore { truth, excused_since, history } = expected;
+    let mut all_absent = 0;
     let mut contents = StoreContents { segments: segments.len() as u64, ..StoreContents::default() };
     for segment in segments {
         check_segment(segment, history)?;
     }
-    let oldest = segments.first().map(|segment| segment.header.meta.boot_id.clone()).unwrap_or_default();
+    let oldest =
+        segments.first().map(|segment| segment.contents.header.meta.boot_id.clone()).unwrap_or_default();
     for boot in &truth.boots {
         let segments: Vec<_> =
-            segments.iter().filter(|segment| segment.header.meta.boot_id == boot.id).collect();
+            segments.iter().filter(|segment| segment.contents.header.meta.boot_id == boot.id).collect();
         check_chain(&segments, history)?;
+        let mut absent = Vec::new();
         for cpu in 0..boot.cpus.len() {
             let numbers = CpuNumbers::read(boot, cpu, &segments, history)?;
             // Everything before the oldest segment was removed.
-            let pruned = match history.has_pruned || !history.deleted.is_empty() {
+            let pruned = match history.has_pruned {
                 true if boot.id < oldest => boot.cpus[cpu].events.len(),
                 true if boot.id == oldest => numbers.first.unwrap_or(boot.cpus[cpu].events.len()),
                 _ => 0,
             };
-            numbers.check(&boot.cpus[cpu], cpu, pruned, history)?;
+            let is_removed = |index| index < pruned || history.removed.contains(&boot.id, cpu as u32, index);
+            numbers.check(&boot.cpus[cpu], cpu, is_removed, *excused_since, history)?;
             contents.events += numbers.count(Presence::Recorded);
             contents.lost += numbers.count(Presence::Lost);
+            absent.extend(numbers.absent(&boot.cpus[cpu], cpu, &segments));
         }
+        verdict::check_boot(&segments, &absent)?;
+        all_absent += absent.iter().map(|events| events.count).sum::<u64>();
+    }
+    let may_be_damaged = segments.iter().any(|segment| history.may_be_damaged(segment));
+    verdict::check_store(segments, &contents, all_absent, may_be_damaged)?;
+    if !history.has_failed && !history.has_lost_power {
+        verdict::check_drops(segments)?;
     }
     Ok(contents)
 }
 
 /// Checks what a segment says of itself.
 fn check_segment(segment: &ReadSegment, history: &StoreHistory) -> Result<(), String> {
-    let ReadSegment { name, header, .. } = segment;
-    if header.meta.segment.is_none() {
+    let ReadSegment { name, is_partial, contents } = segment;
+    if contents.header.meta.segment.is_none() {
         return Err(format!("{name} does not say why it begins"));
     }
     let may_be_damaged = history.may_be_damaged(segment);
-    if let Some(problem) = segment.problems.first().filter(|_| !may_be_damaged) {
+    if let Some(problem) = contents.problems.first().filter(|_| !may_be_damaged) {
         return Err(format!("{name} contradicts itself: {problem}"));
     }
     // A segment that could not be finished is salvaged by the next recorder.
-    if segment.is_partial && !history.has_failed {
+    if *is_partial && !history.has_failed {
         return Err(format!("{name} is still named partial"));
     }
-    if !may_be_damaged && !segment.damage.is_empty() {
-        return Err(format!("{name} is damaged: {:?}", segment.damage));
+    if !may_be_damaged && !contents.damage.is_empty() {
+        return Err(format!("{name} is damaged: {:?}", contents.damage));
     }
     // A recorder that is killed at the end may have written END and not yet the trailer.
-    if segment.ended_cleanly && segment.end.is_none() {
+    if contents.ended_cleanly && contents.end.is_none() {
         return Err(format!("{name} ends cleanly without END"));
     }
-    if segment.ended_cleanly && segment.positions.is_none() {
+    if contents.ended_cleanly && contents.positions.is_none() {
         return Err(format!("{name} ends without positions"));
     }
-    if let Some(exec) = segment.undetailed.first().filter(|_| segment.ended_cleanly) {
+    if let Some(exec) = contents.undetailed.first().filter(|_| contents.ended_cleanly) {
         return Err(format!("{name} has no details of the exec {exec:?}"));
     }
     Ok(())
@@ -129,9 +145,12 @@ fn check_segment(segment: &ReadSegment, history: &StoreHistory) -> Result<(), St
 fn check_chain(segments: &[&ReadSegment], history: &StoreHistory) -> Result<(), String> {
     for pair in segments.windows(2) {
         let (before, after) = (pair[0], pair[1]);
-        let is_next = after.header.meta.previous == Some(before.header.uuid);
+        let is_next = after.contents.header.meta.previous == Some(before.contents.header.uuid);
         // A segment that was not durable yet is gone after a power loss.
-        let may_be_gone = !history.deleted.is_empty() || history.has_failed || history.has_lost_power;
+        let may_be_gone = history.removed.segments > 0
+            || history.has_pruned
+            || history.has_failed
+            || history.has_lost_power;
         if !is_next && !may_be_gone {
             return Err(format!("{} does not follow {}, which is before it", after.name, before.name));
         }
@@ -142,6 +161,8 @@ fn check_chain(segments: &[&ReadSegment], history: &StoreHistory) -> Result<(), 
 /// What the segments of a boot say of the events of one CPU.
 struct CpuNumbers {
     presence: Vec<Presence>,
+    /// Number after the last event that the segments, or the start of the next one, account for.
+    reached: usize,
     /// Number of the first event that the segments account for.
     first: Option<usize>,
     /// Events between two segments that neither accounts for, and why.
@@ -168,15 +189,17 @@ impl CpuNumbers {
     ) -> Result<Self, String> {
         let truth = &boot.cpus[cpu];
         let mut presence = vec![Presence::Absent; truth.events.len()];
-        let (mut first, mut next) = (None, None);
+        let (mut first, mut next, mut reached) = (None, None, 0);
+        // Whether a segment has begun with a new socket since the last event.
+        let mut is_new_socket = false;
         let mut holes = Vec::new();
         let (mut last_uuid, mut may_lack_end) = (None, false);
         for segment in segments {
             let name = &segment.name;
-            let Some(info) = &segment.header.meta.segment else { continue };
+            let Some(info) = &segment.contents.header.meta.segment else { continue };
             let position = info.positions.iter().find(|position| position.cpu.0 as usize == cpu);
             let starts_at = position.map(|position| truth.index(position.next));
-            let is_next = last_uuid.is_some() && segment.header.meta.previous == last_uuid;
+            let is_next = last_uuid.is_some() && segment.contents.header.meta.previous == last_uuid;
             match (next, starts_at) {
                 (Some(next), Some(start)) if is_next && next < start && may_lack_end => {
                     holes.push((next..start, Hole::Damaged));
@@ -184,7 +207,9 @@ impl CpuNumbers {
                 (Some(next), Some(start)) if is_next && next != start => {
                     return Err(format!("{name} begins at event {start} of cpu {cpu}, expected {next}"));
                 }
-                (Some(next), None) if info.reason != SegmentReason::Start => {
+                // A missing predecessor may have begun with a new socket, and have failed before it
+                // had an event. The verdict says that it is missing.
+                (Some(next), None) if info.reason != SegmentReason::Start && !is_new_socket && is_next => {
                     return Err(format!("{name} has no position of cpu {cpu}, expected {next}"));
                 }
                 (_, Some(start)) if info.reason == SegmentReason::Start => {
@@ -194,10 +219,18 @@ impl CpuNumbers {
                 }
                 _ => {}
             }
-            last_uuid = Some(segment.header.uuid);
+            reached = reached.max(starts_at.unwrap_or_default());
+            is_new_socket |= info.reason == SegmentReason::Start;
+            if let (Some(next), Some(start)) = (next, starts_at)
+                && !is_next
+                && start > next
+            {
+                holes.push((next..start, Hole::MissingSegment));
+            }
+            last_uuid = Some(segment.contents.header.uuid);
             may_lack_end = history.may_be_damaged(segment);
             let mut expected = starts_at;
-            for accounted in &segment.accounted {
+            for accounted in &segment.contents.accounted {
                 let (range, what) = match accounted {
                     Accounted::Event(event) if event.cpu.0 as usize == cpu => {
                         let index = truth.index(event.seq);
@@ -224,12 +257,6 @@ impl CpuNumbers {
                 {
                     holes.push((next..range.start, Hole::Unobserved));
                 }
-                if let (Some(next), true) = (next, starts_at == Some(range.start))
-                    && !is_next
-                    && range.start > next
-                {
-                    holes.push((next..range.start, Hole::MissingSegment));
-                }
                 let Some(marks) = presence.get_mut(range.clone()) else {
                     return Err(format!("{name}: {accounted:?} is after the last event of cpu {cpu}"));
                 };
@@ -238,10 +265,11 @@ impl CpuNumbers {
                     return Err(format!("{name}: event {at} of cpu {cpu} is accounted for twice"));
                 }
                 marks.fill(what);
+                is_new_socket = false;
                 first = first.or(Some(range.start));
                 expected = Some(range.end);
             }
-            if let (Some(positions), true) = (&segment.positions, segment.ended_cleanly) {
+            if let (Some(positions), true) = (&segment.contents.positions, segment.contents.ended_cleanly) {
                 let stated = positions.cpus.iter().find(|position| position.cpu.0 as usize == cpu);
                 let stated = stated.map(|position| truth.index(position.next));
                 if stated != expected {
@@ -251,32 +279,38 @@ impl CpuNumbers {
             next = expected.or(next);
         }
         let first = first.or(next);
-        Ok(Self { presence, first, holes })
+        let reached = next.unwrap_or_default().max(reached).min(truth.events.len());
+        Ok(Self { presence, reached, first, holes })
     }
 
     fn count(&self, presence: Presence) -> u64 {
         self.presence.iter().filter(|mark| **mark == presence).count() as u64
     }
 
-    /// Compares with the truth. The first `pruned` events may be missing.
+    /// Compares with the truth. `is_removed` returns whether a segment with an event was removed.
     fn check(
         &self,
         truth: &CpuTruth,
         cpu: usize,
-        pruned: usize,
+        is_removed: impl Fn(usize) -> bool,
+        excused_since: Option<Duration>,
         history: &StoreHistory,
     ) -> Result<(), String> {
         for (index, ((_, fate), presence)) in truth.events.iter().zip(&self.presence).enumerate() {
             let hole = self.holes.iter().find(|(range, _)| range.contains(&index)).map(|(_, hole)| *hole);
-            let is_deleted = hole == Some(Hole::MissingSegment) && !history.deleted.is_empty();
+            let fate = match fate {
+                Fate::Passed(at) if excused_since.is_some_and(|since| *at >= since) => Fate::Excused,
+                fate => *fate,
+            };
             let is_consistent = match (fate, presence) {
                 (Fate::Passed(_) | Fate::Excused, Presence::Recorded) => true,
                 (Fate::Passed(_), Presence::Lost) => history.has_failed,
-                (Fate::Passed(_), Presence::Absent) => index < pruned || is_deleted,
+                (Fate::Passed(_), Presence::Absent) => is_removed(index),
                 (Fate::Excused, Presence::Lost | Presence::Absent) => true,
                 (Fate::Dropped, Presence::Lost) => true,
                 (Fate::Dropped, Presence::Absent) => {
-                    index < pruned || is_deleted || hole.is_some() || index >= self.end()
+                    let is_inside = (self.first.unwrap_or(usize::MAX)..self.end()).contains(&index);
+                    !is_inside || hole.is_some() || is_removed(index)
                 }
                 (Fate::Emitted, Presence::Absent) => true,
                 (Fate::Emitted | Fate::Dropped, Presence::Recorded) | (Fate::Emitted, Presence::Lost) => {
@@ -288,6 +322,49 @@ impl CpuNumbers {
             }
         }
         Ok(())
+    }
+
+    /// Returns the events that are absent after the start of the first segment, and before the last
+    /// number that the segments know. `segments` are those of the boot.
+    ///
+    /// A gap is divided where a segment starts: what is absent before the start is unobserved if a
+    /// segment is missing there, and what is absent after it is the segment's own loss.
+    fn absent(&self, truth: &CpuTruth, cpu: usize, segments: &[&ReadSegment]) -> Vec<AbsentEvents> {
+        let mut absent: Vec<AbsentEvents> = Vec::new();
+        let Some(first) = segments.first() else { return absent };
+        let first = first.contents.header.meta.start.mono;
+        let starts: BTreeMap<usize, MonoNs> = segments
+            .iter()
+            .filter_map(|segment| {
+                let meta = &segment.contents.header.meta;
+                let positions = &meta.segment.as_ref()?.positions;
+                let position = positions.iter().find(|position| position.cpu.0 as usize == cpu)?;
+                Some((truth.index(position.next), meta.start.mono))
+            })
+            .collect();
+        let mut accounted = None;
+        let mut is_gap = false;
+        for (index, presence) in self.presence[..self.reached].iter().enumerate() {
+            let time = truth.events[index].0.time;
+            if let Some(&start) = starts.get(&index) {
+                if let Some(gap) = absent.last_mut().filter(|_| is_gap) {
+                    gap.before = start;
+                }
+                (accounted, is_gap) = (accounted.max(Some(start)), false);
+            }
+            if *presence != Presence::Absent {
+                if let Some(gap) = absent.last_mut().filter(|_| is_gap) {
+                    gap.before = time;
+                }
+                (accounted, is_gap) = (Some(time), false);
+            } else if is_gap {
+                absent.last_mut().into_iter().for_each(|gap| (gap.count, gap.before) = (gap.count + 1, time));
+            } else if accounted.is_some() || time > first {
+                absent.push(AbsentEvents { count: 1, after: accounted.unwrap_or(time), before: time });
+                is_gap = true;
+            }
+        }
+        absent
     }
 
     /// Returns the number after the last event that the segments account for.

@@ -1,173 +1,31 @@
 //! A recorder from its start to its end: passes the events of the machine to a store, as the
 //! assembler and the writer thread do.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use oorandom::Rand32;
+use pmon_analysis::process::ProcessModel;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::Details;
 use pmon_core::capture::{
     CpuPosition, DetailsSubject, End, Fence, FencePosition, Header, Loss, Meta, MissReason, Positions,
     Record, RecordedDatagram, SegmentInfo, SegmentReason, Snapshot, SnapshotReason, Witness,
 };
+use pmon_core::wire::Event;
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 use pmon_record::{Division, Sink};
-use pmon_store::simulated::SimulatedFilesystem;
-use pmon_store::{Filesystem, LockedStore, ProcessModel, StoreHandle, StoreOptions, StoreWriter};
+use pmon_store::{Filesystem, LockedStore, StoreHandle, StoreOptions, StoreWriter};
 
 use super::StoreSimulationError;
-use super::crash::{Expectations, lock};
-use super::machine::{EmittedEvent, HOST, Machine, ORDER, Process, RECORDER, TICKS};
-use super::segments::read_segments;
+use super::clips::RecorderClips;
+use super::machine::{EmittedEvent, HOST, ORDER, RECORDER, TICKS};
+use super::mistake::Mistake;
 use super::truth::Fate;
+use super::world::World;
 
 /// Maximum time for which the details of an exec are awaited.
 const DETAILS_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The machine with its filesystem, and the truth about both.
-pub(super) struct World {
-    pub(super) fs: SimulatedFilesystem,
-    pub(super) machine: Machine,
-    pub(super) expected: Arc<Mutex<Expectations>>,
-    pub(super) random: Rand32,
-    /// The real time at which the virtual time began. Only differences matter.
-    pub(super) origin: Instant,
-    /// The events that wait in the kernel for a recorder.
-    queue: VecDeque<EmittedEvent>,
-    /// Whether a socket is open: the kernel queues events.
-    pub(super) is_listening: bool,
-    /// The socket's count of drops.
-    drops: u64,
-    /// Time at which the socket was opened.
-    opened_at: MonoNs,
-    /// The processes at each division, by the time of the division; `None` if the store cannot know
-    /// them because events were lost.
-    pub(super) openings: BTreeMap<(String, u64), Option<BTreeMap<u32, Process>>>,
-    /// Whether the store has received every event since its process table was complete.
-    is_exact: bool,
-}
-
-impl World {
-    pub(super) fn new(cpus: u32, seed: u64) -> Self {
-        let machine = Machine::new(cpus, seed);
-        let mut expected = Expectations::default();
-        expected.truth.begin_boot(machine.boot_id(), &machine.first);
-        Self {
-            fs: SimulatedFilesystem::default(),
-            machine,
-            expected: Arc::new(Mutex::new(expected)),
-            random: Rand32::new(seed ^ 0x776f_726c),
-            origin: Instant::now(),
-            queue: VecDeque::new(),
-            is_listening: false,
-            drops: 0,
-            opened_at: MonoNs(0),
-            openings: BTreeMap::new(),
-            is_exact: true,
-        }
-    }
-
-    pub(super) fn expected(&self) -> MutexGuard<'_, Expectations> {
-        lock(&self.expected)
-    }
-
-    /// Returns the time without that in which the writer waited for the disk.
-    pub(super) fn clock(&self) -> Duration {
-        self.expected().clock
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.origin + self.fs.now()
-    }
-
-    pub(super) fn advance(&mut self, time: Duration) {
-        self.fs.set_now(self.fs.now() + time);
-        self.expected().clock += time;
-        self.machine.advance(time.as_nanos() as u64);
-    }
-
-    /// Lets the machine emit events. The kernel drops one in `1 / drop_rate`.
-    pub(super) fn emit(&mut self, events: u32, drop_rate: u32) {
-        for _ in 0..events {
-            let emitted = self.machine.emit();
-            let is_dropped = self.is_listening && drop_rate > 0 && self.random.rand_range(0..drop_rate) == 0;
-            self.drops += u64::from(is_dropped);
-            self.is_exact &= !is_dropped;
-            self.expected().truth.emit(emitted.event, if is_dropped { Fate::Dropped } else { Fate::Emitted });
-            if self.is_listening && !is_dropped {
-                self.queue.push_back(emitted);
-            }
-        }
-    }
-
-    fn emit_fences(&mut self) {
-        for cpu in 0..self.machine.first.len() {
-            let emitted = self.machine.emit_fence(Cpu(cpu as u32));
-            self.expected().truth.emit(emitted.event, Fate::Emitted);
-            self.queue.push_back(emitted);
-        }
-    }
-
-    /// Checks that each segment opens with the processes that ran when it began.
-    pub(super) fn check_openings(&self) -> Result<(), StoreSimulationError> {
-        for segment in read_segments(&self.fs, true)? {
-            let meta = &segment.header.meta;
-            let key = (meta.boot_id.clone(), meta.start.mono.0);
-            let (Some(Some(expected)), Some(opening)) = (self.openings.get(&key), &segment.opening) else {
-                continue;
-            };
-            let found = opening.iter().map(|(&pid, details)| {
-                let text = |bytes: &Option<Vec<u8>>| {
-                    bytes
-                        .as_deref()
-                        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-                        .unwrap_or_default()
-                };
-                let (ppid, start_ticks) =
-                    (details.ppid.unwrap_or_default(), details.start_ticks.unwrap_or_default());
-                (pid, Process { ppid, start_ticks, comm: text(&details.comm), exe: text(&details.exe) })
-            });
-            let mut found: BTreeMap<u32, Process> = found.collect();
-            // The program is unknown while its details, or those of the parent at the fork, are
-            // awaited.
-            for (pid, process) in &mut found {
-                if let Some(expected) = expected.get(pid)
-                    && (expected.exe.is_empty() || process.exe.is_empty())
-                {
-                    (process.comm, process.exe) = (expected.comm.clone(), expected.exe.clone());
-                }
-            }
-            if found != *expected {
-                let differs = |(pid, process): &(&u32, &Process)| expected.get(pid) != Some(process);
-                let found: Vec<_> = found.iter().filter(differs).collect();
-                let missing: Vec<_> = expected
-                    .iter()
-                    .filter(|(pid, process)| {
-                        !opening.contains_key(pid)
-                            || found.iter().any(|(other, _)| other == pid && !process.exe.is_empty())
-                    })
-                    .collect();
-                let (found, expected) = (found, missing);
-                return Err(format!("{} opens with {found:?}, expected {expected:?}", segment.name).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Closes the socket: events that wait are gone.
-    pub(super) fn close_socket(&mut self) {
-        self.queue.clear();
-        (self.is_listening, self.drops) = (false, 0);
-    }
-
-    pub(super) fn reboot(&mut self) {
-        self.close_socket();
-        self.machine.boot();
-        self.expected().truth.begin_boot(self.machine.boot_id(), &self.machine.first);
-    }
-}
 
 /// The totals of a segment so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -182,6 +40,7 @@ struct SegmentTotals {
 pub(super) struct StoreRecorder {
     writer: StoreWriter,
     pub(super) handle: StoreHandle,
+    clips: Option<RecorderClips>,
     positions: BTreeMap<Cpu, CpuPosition>,
     totals: SegmentTotals,
     /// Details that have not been read yet, with the time at which they will have been, and whether
@@ -189,6 +48,8 @@ pub(super) struct StoreRecorder {
     awaited: Vec<(Details, Duration, bool)>,
     /// The end of the previous segment, while details of its execs are awaited.
     ending: Option<(End, Duration)>,
+    /// The last event.
+    last: Option<Event>,
     /// Number of divisions so far.
     pub(super) divisions: u32,
 }
@@ -209,10 +70,15 @@ impl StoreRecorder {
         let is_of_socket =
             last.as_ref().is_some_and(|last| last.header.meta.start.mono >= opened_at && last.has_all_cpus);
         let is_continued = world.is_listening && is_same_boot && is_of_socket;
-        let known = match &last {
+        let mut known = match &last {
             Some(last) if is_continued => last.positions.cpus.clone(),
             _ => Vec::new(),
         };
+        match (world.mistake, known.last_mut()) {
+            (Some(Mistake::SkipsPosition), Some(last)) => last.next = last.next.next(),
+            (Some(Mistake::LacksPosition), Some(_)) => drop(known.pop()),
+            _ => {}
+        }
         let reason = if is_continued { SegmentReason::Restart } else { SegmentReason::Start };
         if !is_continued {
             world.close_socket();
@@ -234,7 +100,8 @@ impl StoreRecorder {
         };
         let template = Header { uuid: [0; 16], byte_order: ORDER, meta };
         let mut model = ProcessModel::new(ORDER, TICKS, start);
-        for &pid in world.machine.processes.keys() {
+        let lacking = usize::from(world.mistake == Some(Mistake::LacksProcess));
+        for &pid in world.machine.processes.keys().skip(lacking) {
             let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
             if let Some(details) = world.machine.details(pid, subject) {
                 model.apply(&Record::Details(Box::new(details)));
@@ -243,11 +110,13 @@ impl StoreRecorder {
         let processes = world.machine.processes.len() as u32;
         let (started, ended, reason) = (start.mono, start.mono, SnapshotReason::Start);
         model.apply(&Record::Snapshot(Snapshot { started, ended, processes, reason, atomic: true }));
-        let (writer, handle) = StoreWriter::begin(store, template, options, model, world.now())?;
+        let (mut writer, handle) = StoreWriter::begin(store, template, options, model, world.now())?;
+        let clips = world.has_clips.then(|| RecorderClips::start(&mut writer, &handle, world.mistake));
+        let clips = clips.transpose()?;
         let positions = known.into_iter().map(|position| (position.cpu, position)).collect();
         let totals = SegmentTotals { drops: world.drops, ..SegmentTotals::default() };
-        let (awaited, ending, divisions) = (Vec::new(), None, 0);
-        let mut this = Self { writer, handle, positions, totals, awaited, ending, divisions };
+        let (awaited, ending, last, divisions) = (Vec::new(), None, None, 0);
+        let mut this = Self { writer, handle, clips, positions, totals, awaited, ending, last, divisions };
         this.note_opening(world);
         this.writer.received_at(world.now());
         if !is_continued {
@@ -260,17 +129,9 @@ impl StoreRecorder {
 
     /// Takes note of the processes that the opening of the segment must have.
     fn note_opening(&self, world: &mut World) {
-        let key = (world.machine.boot_id(), world.machine.now().0);
-        let mut processes = world.is_exact.then(|| world.machine.processes.clone());
-        for (details, ..) in &self.awaited {
-            // The program of this process is not known yet.
-            if let Some(process) =
-                processes.as_mut().and_then(|known| known.get_mut(&details.subject.tgid().0))
-            {
-                (process.comm, process.exe) = Default::default();
-            }
-        }
-        world.openings.insert(key, processes);
+        let awaited = self.awaited.iter().map(|(details, ..)| details.subject.tgid().0);
+        let processes = world.is_exact.then(|| world.machine.processes.clone());
+        world.openings.add(&world.machine, processes, awaited);
     }
 
     /// Receives what waits in the kernel, and performs the store's timed work.
@@ -282,6 +143,9 @@ impl StoreRecorder {
             && let Some(reason) = self.writer.segment_due()
         {
             self.divide(world, reason)?;
+        }
+        if let Some(clips) = &mut self.clips {
+            world.answered.extend(clips.step(world.machine.clock()));
         }
         Ok(())
     }
@@ -306,9 +170,9 @@ impl StoreRecorder {
         self.positions.insert(event.cpu, next);
         self.totals.events += 1;
         let passed_at = world.clock();
-        let Some(datagram) = event.encode(ORDER) else { return Ok(()) };
+        self.last = Some(event);
         world.expected().truth.set_fate(&event, Fate::Passed(passed_at));
-        self.writer.record(&RecordedDatagram::new(&datagram, ORDER).into())?;
+        self.write_event(&event)?;
         if let Some(details) = details {
             if world.random.rand_range(0..3) > 0 {
                 self.writer.record(&Record::Details(details))?;
@@ -318,6 +182,11 @@ impl StoreRecorder {
             }
         }
         Ok(())
+    }
+
+    fn write_event(&mut self, event: &Event) -> Result<(), StoreSimulationError> {
+        let Some(datagram) = event.encode(ORDER) else { return Ok(()) };
+        Ok(self.writer.record(&RecordedDatagram::new(&datagram, ORDER).into())?)
     }
 
     /// Records the events that are missing before an event: those that the kernel dropped, and
@@ -338,7 +207,13 @@ impl StoreRecorder {
             let next = Seq(first.0.wrapping_add(count as u32));
             let last = Seq(next.0.wrapping_sub(1));
             self.totals.lost.add(cause, count);
-            self.writer.record(&Record::Loss(Loss { cpu, first, last, after, before, cause }))?;
+            let loss = Record::Loss(Loss { cpu, first, last, after, before, cause });
+            if world.mistake != Some(Mistake::OmitsLoss) {
+                self.writer.record(&loss)?;
+            }
+            if world.mistake == Some(Mistake::CountsLossTwice) {
+                self.writer.record(&loss)?;
+            }
             first = next;
         }
         Ok(())
@@ -381,7 +256,11 @@ impl StoreRecorder {
         self.writer.record(&Record::Positions(positions.clone()))?;
         self.writer.begin_segment(&Division { reason, clock, positions })?;
         self.divisions += 1;
-        self.totals = SegmentTotals { drops: world.drops, ..SegmentTotals::default() };
+        let drops = if world.mistake == Some(Mistake::SumsDrops) { 0 } else { world.drops };
+        self.totals = SegmentTotals { drops, ..SegmentTotals::default() };
+        if let Some(last) = self.last.filter(|_| world.mistake == Some(Mistake::RepeatsEvent)) {
+            self.write_event(&last)?;
+        }
         self.record_fence(world, FencePosition::Start)?;
         self.ending = Some((end, world.fs.now()));
         self.settle(world, false)
@@ -425,6 +304,8 @@ impl StoreRecorder {
         self.writer.record(&Record::Positions(self.current_positions(world)))?;
         self.writer.record(&Record::End(end))?;
         let finished = self.writer.finish();
+        let clips = self.clips.take().map(|clips| clips.finish(world.machine.clock()));
+        world.answered.extend(clips.into_iter().flatten());
         if !keeps_socket {
             world.close_socket();
         }

@@ -1,7 +1,6 @@
 //! Mistakes in the command line of `pmon replay` that the argument parser does not explain.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::path::PathBuf;
 
 use clap::builder::StyledStr;
@@ -80,48 +79,4 @@ fn program_word(line: &[OsString]) -> Option<&OsString> {
 fn is_capture_name(file: &OsStr) -> bool {
     let name = file.as_encoded_bytes();
     name.ends_with(b".pmon") || name.ends_with(b".partial")
-}
-
-/// Parses a user id, or a name in `/etc/passwd`.
-pub(super) fn parse_user(text: &str) -> Result<u32, String> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("a user id is a number from 0 to 4294967295".into());
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    find_user(&users, text).ok_or_else(|| "there is no such user in /etc/passwd; give a number".into())
-}
-
-/// Returns the id of a user in the text of `/etc/passwd`.
-fn find_user(users: &str, name: &str) -> Option<u32> {
-    let mut ids = users.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let is_found = fields.next() == Some(name) && !name.is_empty();
-        is_found.then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    ids.next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_are_found_by_their_names() {
-        let users =
-            "root:x:0:0:root:/root:/bin/bash\n+nis\nbroken:x:one\nada:x:1000:1000::/home/ada:/bin/sh\n";
-        assert_eq!(["root", "ada"].map(|name| find_user(users, name)), [Some(0), Some(1000)]);
-        for unknown in ["", "roo", "x", "+nis", "broken", "0"] {
-            assert_eq!(find_user(users, unknown), None, "{unknown}");
-        }
-    }
-
-    #[test]
-    fn a_user_is_a_number_or_a_name() {
-        assert_eq!((parse_user("65534"), parse_user("root")), (Ok(65534), Ok(0)));
-        assert!(parse_user("4294967296").unwrap_err().contains("from 0 to"));
-        assert!(parse_user("-1").unwrap_err().contains("no such user"));
-    }
 }

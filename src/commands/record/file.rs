@@ -8,6 +8,7 @@ use pmon_core::capture::{Header, Meta};
 use pmon_record::{Recording, Subscription};
 use pmon_store::{CaptureFile, CaptureFileError, CaptureTarget};
 
+use super::reception;
 use crate::args::RecordArgs;
 use crate::child::CommandProcess;
 use crate::control::{self, ProgressDisplay, RecordingControl};
@@ -45,7 +46,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let file = create(args, target.as_ref(), &header)?;
     drop(reader);
     if !args.quiet && !args.json {
-        terminal::eprintln(format_args!("pmon: recording by {}", header.meta.transport));
+        terminal::eprintln(format_args!("pmon: recording by {}", reception(&header.meta)));
     }
     control::report_added_listeners(subscription.added_listeners());
     let (mut sink, monitor) = CountingSink::new(file, &header);

@@ -29,16 +29,27 @@ pub(super) struct StartedSubscription {
 }
 
 /// Continues with kept descriptors if they are those of the recorder of the store's last segment.
-/// Otherwise reports why not, and subscribes.
+/// Otherwise reports why not, and subscribes. A flight recorder neither continues nor keeps them:
+/// no segment says where its recording ends.
 pub(super) fn subscribe(
     kept: KeptDescriptors,
     options: &RecordOptions,
     directory: &Path,
     recovered: &Recovered,
+    is_flight: bool,
     command: &[OsString],
 ) -> Result<StartedSubscription, Failure> {
     let file = directory.join(RECORDER_NAME);
-    let adopted = kept.and_then(|kept| match adopt(kept, options, &file, recovered.last.as_ref()) {
+    let adopt = |kept: Result<Descriptors, HandoverError>| match kept {
+        Ok(kept) if is_flight => {
+            kept.discard();
+            Err("cannot continue the recording with kept descriptors: \
+                 a flight recorder begins with an empty memory"
+                .into())
+        }
+        kept => adopt(kept, options, &file, recovered.last.as_ref()),
+    };
+    let adopted = kept.and_then(|kept| match adopt(kept) {
         Ok(adopted) => Some(adopted),
         Err(why) => {
             terminal::eprintln(format_args!("pmon: {why}; the time until now is unobserved"));
@@ -55,7 +66,8 @@ pub(super) fn subscribe(
         let positions = last.positions.cpus.clone();
         header.meta.segment = Some(SegmentInfo { reason: SegmentReason::Restart, positions });
     }
-    let descriptors = if options.scope.is_all() { subscription.descriptors(options).ok() } else { None };
+    let can_continue = options.scope.is_all() && !is_flight;
+    let descriptors = if can_continue { subscription.descriptors(options).ok() } else { None };
     if last.is_none() {
         // Until the first segment exists, the last one is not of this subscription.
         let _ = fs::remove_file(&file);

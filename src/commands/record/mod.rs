@@ -1,5 +1,6 @@
 //! `pmon record`: records process events to a file, or to a store.
 
+mod directory;
 mod file;
 mod handover;
 mod listener;
@@ -7,15 +8,16 @@ mod reload;
 mod service;
 mod store;
 mod summary;
+mod trial;
 
 pub(super) use reload::text as reload_text;
 
 use std::ffi::OsString;
 
-use pmon_core::wire::EventKind;
-use pmon_record::{RecordOptions, Scope, Signals, TransportChoice, TreeScope};
+use pmon_core::capture::{Meta, SignalTracing};
+use pmon_record::{RING_DETAILS, RecordOptions, Scope, Signals, TreeScope};
 
-use crate::args::{RecordArgs, TransportArg};
+use crate::args::RecordArgs;
 use crate::child::CommandProcess;
 use crate::config::RecordConfig;
 use crate::control;
@@ -32,12 +34,7 @@ pub(crate) fn run(line: &[OsString]) -> Result<u8, Failure> {
 
 pub(super) fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
     Ok(RecordOptions {
-        transport: match args.transport {
-            TransportArg::Auto => TransportChoice::Auto,
-            TransportArg::RingDetails => TransportChoice::RingDetails,
-            TransportArg::Ring => TransportChoice::Ring,
-            TransportArg::Recvmmsg => TransportChoice::Recvmmsg,
-        },
+        transport: args.transport,
         ring: args.ring,
         scope: scope(args)?,
         latency: args.latency,
@@ -54,11 +51,6 @@ pub(super) fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
 /// Returns the events to record.
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
     let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
-    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
-        return wrong(format!(
-            "--only cannot select kind `{kind}`; use fork, exec, uid, gid, sid, ptrace, comm, coredump or exit"
-        ));
-    }
     let tree = match args.tree {
         Some(0) if args.command.is_empty() => {
             return wrong("--tree needs a process id, or a command after `--`".into());
@@ -67,6 +59,19 @@ fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
         pid => pid.map(TreeScope::Process),
     };
     Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })
+}
+
+/// Describes how events are received, and whether the senders of signals are.
+fn reception(meta: &Meta) -> String {
+    let transport = &meta.transport;
+    match &meta.signals {
+        SignalTracing::On => format!("{transport}, with the senders of signals"),
+        SignalTracing::Off { why } if transport.name == RING_DETAILS => {
+            format!("{transport}, without the senders of signals: {why}")
+        }
+        // The transport explains it.
+        _ => transport.to_string(),
+    }
 }
 
 /// Waits for the command of a recording that has ended, and returns the exit code of both.

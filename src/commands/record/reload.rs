@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use pmon_store::control::ReloadReply;
-use pmon_store::{StoreHandle, StoreOptions, TriggersHandle, flight_options};
+use pmon_store::{RetentionLimits, StoreHandle, StoreOptions, TriggersHandle, flight_options};
 
 use crate::args::StoreArgs;
 use crate::config::{RecordConfig, differences, is_reloadable};
@@ -13,14 +13,16 @@ use crate::terminal::counted;
 /// Returns when the segments of a store end, and which of them are kept.
 pub(super) fn store_options(args: &StoreArgs) -> StoreOptions {
     match args.flight {
-        // The segments are in memory. The limits of the directory apply to clips.
+        // The segments are in memory, so the options of a directory do not apply.
         Some(length) => flight_options(length, args.flight_memory),
         None => StoreOptions {
             rotate_size: args.rotate_size,
             rotate_every: args.rotate_every,
-            max_use: args.max_use,
-            max_age: args.max_age,
-            keep_free: args.keep_free,
+            limits: RetentionLimits {
+                max_use: args.max_use,
+                max_age: args.max_age,
+                keep_free: args.keep_free,
+            },
             ..StoreOptions::default()
         },
     }

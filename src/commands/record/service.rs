@@ -1,13 +1,16 @@
 //! Handles requests to the recorder of a store, by signals and by its control socket.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use pmon_record::{Counters, WakeReason, monotonic_now};
-use pmon_store::clip::{Clip, ClipError, ClipHandle, ClipName, ClipRequest, ClipTicket, MAX_AFTER};
+use pmon_store::clip::{
+    Clip, ClipError, ClipHandle, ClipName, ClipReports, ClipRequest, ClipTicket, DEFAULT_AFTER,
+    DEFAULT_BEFORE, MAX_AFTER,
+};
 use pmon_store::control::{
     ErrorCode, IncomingRequest, Limits, LostEvents, Reply, ReplyHandle, Request, RotateReply, SnapshotReply,
     SnapshotRequest, Status, TriggerStatus, UpgradeReply,
@@ -17,6 +20,7 @@ use pmon_store::{StoreHandle, TriggerCounts, TriggerFired, TriggersHandle};
 use super::listener::ControlListener;
 use super::reload;
 use super::summary::recorded_and_lost;
+use super::trial;
 use crate::config::RecordConfig;
 use crate::control::{ProgressDisplay, RecorderService};
 use crate::input::shown;
@@ -27,14 +31,10 @@ use crate::terminal::counted;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks at requested clips.
 const CLIP_INTERVAL: Duration = Duration::from_millis(50);
-/// Length of a clip before its request, unless the request states another one.
-const DEFAULT_BEFORE: Duration = Duration::from_secs(30);
-/// Length of a clip after its request, unless the request states another one.
-const DEFAULT_AFTER: Duration = Duration::from_secs(10);
 /// Name of a clip, unless the request states another one.
 const DEFAULT_NAME: &str = "snapshot";
-/// Maximum number of requested clips at a time.
-const MAX_PENDING: usize = 256;
+/// Why a clip cannot be requested.
+const NO_CLIPS: &str = "this recorder makes no clips; see its messages";
 
 /// What the recorder states about itself.
 pub(super) struct RecorderFacts {
@@ -52,6 +52,8 @@ pub(super) struct StoreService<'a> {
     pub(super) upgrade: Result<(), String>,
     /// The command line, for reloads.
     pub(super) line: &'a [OsString],
+    /// The file of the program that replaces the recorder on request.
+    pub(super) program: &'a Path,
     pub(super) config: &'a mut RecordConfig,
     pub(super) handle: StoreHandle,
     pub(super) clips: Option<ClipHandle>,
@@ -65,7 +67,12 @@ pub(super) struct StoreService<'a> {
 /// What a [`StoreService`] keeps between two wake-ups.
 #[derive(Default)]
 pub(super) struct ServiceState {
+    /// Clips that clients wait for; the control socket limits their number.
     pending: VecDeque<RequestedClip>,
+    /// Clips that triggers and signals have requested.
+    reports: ClipReports,
+    /// Number of merged firings that were printed, by the name of the trigger.
+    printed_merged: BTreeMap<String, u64>,
     storage_error: Option<String>,
     unsynced_directory: Option<String>,
     upgrade_requested: bool,
@@ -79,10 +86,10 @@ impl ServiceState {
     }
 }
 
-/// A requested clip, and the client that waits for it; `None` if a signal requested it.
+/// A requested clip, and the client that waits for it.
 struct RequestedClip {
     ticket: ClipTicket,
-    client: Option<ReplyHandle>,
+    client: ReplyHandle,
 }
 
 impl RecorderService for StoreService<'_> {
@@ -92,16 +99,16 @@ impl RecorderService for StoreService<'_> {
                 Ok(reply) => display.print(reload::text(&reply)),
                 Err(message) => display.print(message),
             },
-            WakeReason::Snapshot => match self.snapshot(&SnapshotRequest::default()) {
-                Ok(ticket) => self.state.pending.push_back(RequestedClip { ticket, client: None }),
-                Err(error) => display.print(format_args!("no clip: {error}")),
-            },
+            WakeReason::Snapshot => {
+                let request = clip_request(&SnapshotRequest::default());
+                self.request_report(request, &|message| display.print(message));
+            }
             _ => {}
         }
         while let Some(IncomingRequest { request, reply }) = self.listener.next() {
             self.answer(&request, reply, counters, display);
         }
-        self.request_clips_of_triggers(display);
+        self.request_clips_of_triggers(&|message| display.print(message));
         self.finish_clips(&|message| display.print(message));
         self.report_storage(display);
         self.listener.restore();
@@ -124,9 +131,8 @@ impl StoreService<'_> {
     ) {
         let reply = match request {
             Request::Status => Reply::Status(Box::new(self.status(counters))),
-            Request::Snapshot(snapshot) => match self.snapshot(snapshot) {
+            Request::Snapshot(snapshot) => match self.request_clip(snapshot) {
                 Ok(ticket) => {
-                    let client = Some(client);
                     return self.state.pending.push_back(RequestedClip { ticket, client });
                 }
                 Err(error) => Reply::error(ErrorCode::BadRequest, error),
@@ -179,9 +185,9 @@ impl StoreService<'_> {
             limits: Limits {
                 rotate_size_bytes: options.rotate_size,
                 rotate_every_ns: options.rotate_every.as_nanos() as u64,
-                max_use_bytes: options.max_use,
-                max_age_ns: options.max_age.map(|age| age.as_nanos() as u64),
-                keep_free_bytes: options.keep_free,
+                max_use_bytes: options.limits.max_use,
+                max_age_ns: options.limits.max_age.map(|age| age.as_nanos() as u64),
+                keep_free_bytes: options.limits.keep_free,
             },
             triggers: self.triggers.counts().into_iter().map(trigger_status).collect(),
             storage_error: store.last_error,
@@ -189,47 +195,65 @@ impl StoreService<'_> {
         }
     }
 
-    /// Requests a clip.
-    fn snapshot(&self, request: &SnapshotRequest) -> Result<ClipTicket, String> {
-        let span = |ns: Option<u64>, default: Duration| ns.map_or(default, Duration::from_nanos);
-        let (before, after) =
-            (span(request.before_ns, DEFAULT_BEFORE), span(request.after_ns, DEFAULT_AFTER));
-        if after > MAX_AFTER {
-            return Err("a clip ends at most 1h after its request".into());
-        }
-        let name = ClipName::new(request.name.as_deref().unwrap_or(DEFAULT_NAME))?;
-        self.request_clip(ClipRequest { name, at: monotonic_now(), before, after })
+    /// Requests a clip that a client waits for.
+    fn request_clip(&self, request: &SnapshotRequest) -> Result<ClipTicket, String> {
+        let request = clip_request(request)?;
+        Ok(self.clips.as_ref().ok_or(NO_CLIPS)?.request(request))
     }
 
-    fn request_clip(&self, request: ClipRequest) -> Result<ClipTicket, String> {
-        let clips = self.clips.as_ref().ok_or("this recorder makes no clips; see its messages")?;
-        if self.state.pending.len() >= MAX_PENDING {
-            return Err(format!("{MAX_PENDING} clips are pending already; try again later"));
+    /// Requests a clip that no client waits for.
+    fn request_report(&self, request: Result<ClipRequest, String>, print: &dyn Fn(String)) {
+        let clips = self.clips.as_ref().ok_or_else(|| NO_CLIPS.to_owned());
+        match request.and_then(|request| Ok((clips?, request))) {
+            Ok((clips, request)) => clips.request_report(request, &self.state.reports),
+            Err(error) => print(format!("no clip: {error}")),
         }
-        Ok(clips.request(request))
     }
 
-    /// Requests the clips of triggers that have fired.
-    fn request_clips_of_triggers(&mut self, display: &ProgressDisplay<'_>) {
+    /// Requests the clips of triggers that have fired, and prints what has fired each of them.
+    pub(super) fn request_clips_of_triggers(&self, print: &dyn Fn(String)) {
         while let Ok(fired) = self.fired.try_recv() {
-            display.print(fired_text(&fired));
+            if !fired.is_extension {
+                print(fired_text(&fired));
+            }
             let TriggerFired { name, at, before, after, .. } = fired;
-            match self.request_clip(ClipRequest { name, at, before, after }) {
-                Ok(ticket) => self.state.pending.push_back(RequestedClip { ticket, client: None }),
-                Err(error) => display.print(format_args!("no clip: {error}")),
+            self.request_report(Ok(ClipRequest { name, at, before, after }), print);
+        }
+    }
+
+    /// Describes how often triggers have fired within a clip after they had requested it.
+    fn merged_text(&mut self, clip: &Clip) -> String {
+        let mut text = String::new();
+        for TriggerCounts { name, merged, .. } in self.triggers.counts() {
+            if !clip.names.iter().any(|clip_name| clip_name.as_str() == name) {
+                continue;
+            }
+            let printed = self.state.printed_merged.insert(name.clone(), merged).unwrap_or_default();
+            if merged > printed {
+                text += &format!("; {} of trigger {name}", counted(merged - printed, "more firing"));
             }
         }
+        text
     }
 
-    /// Sends the replies for finished clips.
+    /// Sends the replies for finished clips, and prints those that no client waits for.
     pub(super) fn finish_clips(&mut self, print: &dyn Fn(String)) {
         for _ in 0..self.state.pending.len() {
-            let Some(RequestedClip { ticket, client }) = self.state.pending.pop_front() else { return };
-            match (ticket.wait(Duration::ZERO), client) {
-                (None, client) => self.state.pending.push_back(RequestedClip { ticket, client }),
-                (Some(result), Some(client)) => client.send(clip_reply(result)),
-                (Some(Ok(clip)), None) => print(clip_text(&clip)),
-                (Some(Err(error)), None) => print(format!("no clip: {error}")),
+            let Some(RequestedClip { ticket, client }) = self.state.pending.pop_front() else { break };
+            match ticket.wait(Duration::ZERO) {
+                None => self.state.pending.push_back(RequestedClip { ticket, client }),
+                Some(result) => client.send(clip_reply(result)),
+            }
+        }
+        while let Some(result) = self.state.reports.try_next() {
+            match result {
+                Ok(clip) => print(clip_text(&clip) + &self.merged_text(&clip)),
+                Err(error) => {
+                    print(format!("no clip: {error}"));
+                    if let ClipError::Busy { request, .. } = error {
+                        self.triggers.refuse(request.name, request.at);
+                    }
+                }
             }
         }
     }
@@ -246,9 +270,13 @@ impl StoreService<'_> {
         if let Err(why) = &self.upgrade {
             return Reply::error(ErrorCode::Failed, why);
         }
-        let config = RecordConfig::read(self.line).and_then(|config| super::options(&config.args).map(drop));
-        if let Err(failure) = config {
-            let why = format!("the next recorder would not start: {}", failure.message());
+        let config = RecordConfig::read(self.line)
+            .and_then(|config| super::options(&config.args).map(|_| config.file.map(|file| file.path)));
+        let checked = config
+            .map_err(|failure| failure.message())
+            .and_then(|file| trial::check(self.program, self.line, file.as_deref()));
+        if let Err(why) = checked {
+            let why = format!("the next recorder would not start, and this one goes on: {why}");
             return Reply::error(ErrorCode::Failed, why);
         }
         let store = self.handle.status();
@@ -287,6 +315,16 @@ impl StoreService<'_> {
     }
 }
 
+fn clip_request(request: &SnapshotRequest) -> Result<ClipRequest, String> {
+    let span = |ns: Option<u64>, default: Duration| ns.map_or(default, Duration::from_nanos);
+    let (before, after) = (span(request.before_ns, DEFAULT_BEFORE), span(request.after_ns, DEFAULT_AFTER));
+    if after > MAX_AFTER {
+        return Err("a clip ends at most 1h after its request".into());
+    }
+    let name = ClipName::new(request.name.as_deref().unwrap_or(DEFAULT_NAME))?;
+    Ok(ClipRequest { name, at: monotonic_now(), before, after })
+}
+
 fn clip_reply(result: Result<Clip, ClipError>) -> Reply {
     match result {
         Ok(clip) => Reply::Snapshot(SnapshotReply {
@@ -302,8 +340,8 @@ fn clip_reply(result: Result<Clip, ClipError>) -> Reply {
 }
 
 fn trigger_status(counts: TriggerCounts) -> TriggerStatus {
-    let TriggerCounts { name, fired, suppressed, dropped } = counts;
-    TriggerStatus { name, fired, suppressed, dropped }
+    let TriggerCounts { name, fired, merged, suppressed, dropped } = counts;
+    TriggerStatus { name, fired, merged, suppressed, dropped }
 }
 
 /// Describes why a clip is made.

@@ -1,6 +1,7 @@
 //! The header of a capture that `replay --record` writes.
 
 use pmon_analysis::Filter;
+use pmon_analysis::filter::{Glob, ProcessCondition, Regex};
 use pmon_core::capture::{Header, Meta, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use pmon_fake::{FaultRule, FaultScript};
@@ -36,7 +37,8 @@ impl Playback<'_> {
 /// change: the same replay has the same UUID with every version of pmon.
 fn filter_fingerprint(filter: Option<&Filter>) -> String {
     let Some(filter) = filter else { return "None".to_owned() };
-    let Filter { kinds, pids, tree, name, since, until, hide_threads, hide_self_generated } = filter;
+    let Filter { kinds, pids, tree, process, since, until, hide_threads, hide_self_generated } = filter;
+    let (name, others) = (&process.comm, condition_fingerprint(process));
     let tree = tree.as_ref().map_or_else(
         || "None".to_owned(),
         |tree| {
@@ -48,7 +50,24 @@ fn filter_fingerprint(filter: Option<&Filter>) -> String {
     );
     format!(
         "Some(Filter {{ kinds: {kinds:?}, pids: {pids:?}, tree: {tree}, name: {name:?}, since: {since:?}, \
-         until: {until:?}, hide_threads: {hide_threads:?}, hide_own: {hide_self_generated:?} }})"
+         until: {until:?}, hide_threads: {hide_threads:?}, hide_own: {hide_self_generated:?}{others} }})"
+    )
+}
+
+/// Returns the conditions on a process as text, without the name; empty if there are none.
+fn condition_fingerprint(condition: &ProcessCondition) -> String {
+    let ProcessCondition { ends, longer_than_ns, comm: _, exe, args, uids, unit, container, cgroup } =
+        condition;
+    let unnamed = ProcessCondition { comm: None, ..condition.clone() };
+    if unnamed.is_empty() {
+        return String::new();
+    }
+    let ends: Vec<_> = ends.iter().map(ToString::to_string).collect();
+    let [exe, unit] = [exe, unit].map(|glob| glob.as_ref().map(Glob::pattern));
+    let args = args.as_ref().map(Regex::as_str);
+    format!(
+        ", ends: {ends:?}, longer_than: {longer_than_ns:?}, exe: {exe:?}, args: {args:?}, uids: {uids:?}, \
+         unit: {unit:?}, container: {container:?}, cgroup: {cgroup:?}"
     )
 }
 

@@ -36,10 +36,12 @@ use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::captures::Captures;
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{CaptureInput, CaptureReplay, is_stdio, report_damage, shown};
+use crate::input::{CaptureInput, CaptureReplay, ReadOutcome, is_stdio, report_damage, shown};
+use crate::output::TextStyle;
 use crate::output::shell_word;
 use crate::prescan::{exits, open_range};
 use crate::report::summary::VerbParts;
+use crate::selection;
 use crate::terminal;
 use crate::view::{self, Range, View, ViewSink};
 
@@ -49,6 +51,7 @@ const UNREAD_EVENTS: u32 = 64;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
+    selection::check(&args.view.selection)?;
     let mut captures = Captures::find(&args.files, args.host.as_deref())?;
     if captures.is_stdin() && args.speed == SpeedArg::Step {
         let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
@@ -59,6 +62,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
         let why = "the machine was booted within the recording, and a replay has one monotonic clock; select the time before or after with --from and --to";
         return Err(Failure::new(exit::USAGE, format_args!("{}: {why}", input.name())));
     }
+    args.view.selection.process.check_users(input.header())?;
     let playback = Playback::new(args, captures, range, &input)?;
     let is_seekable = input.file_bytes().is_some();
     let mut replay = CaptureReplay::new(input.reader);
@@ -242,16 +246,16 @@ impl<'a> Playback<'a> {
         let header = self.header.as_ref();
         let out = terminal::output()?;
         let clock = self.args.shown_clock()?;
-        let view =
-            View::new(&args, clock, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
+        let style = TextStyle::for_output(clock);
+        let view = View::new(&args, style, Range::default(), header, ByteOrder::NATIVE, out);
         let (sink, replayed) = self.play(replay, ViewSink::new(view))?;
-        sink.view.report_unshown();
         // Events that are not shown have happened, too.
         let mut warnings = self.request_warnings(&replayed);
         if let (Some(why), 1..) = (sink.view.unmatched(), replayed.events) {
             let why = format!("{}: {why}", self.name);
             warnings.insert(0, Warning::new(WarningCode::SelectionEmpty, why));
         }
+        sink.view.into_outcome(ReadOutcome { clean_end: true, ..ReadOutcome::default() }, None).report();
         print_warnings(&warnings);
         // The events are on standard output.
         self.reporter.write(self.common_json(&replayed, &warnings), JsonStream::Stderr)?;

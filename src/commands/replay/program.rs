@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use pmon_fake::{Fault, Kernel};
 use pmon_interpose::{
     ClockSource, EndPolicy, FallbackReason, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
-    RunReport, ServeError, SignalDispositions, SocketKind, SocketRequest, SocketSummary, Supervisor,
+    RunReport, ServeError, SignalDispositions, SocketKind, SocketSummary, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -24,7 +24,7 @@ use super::expected_output::{ExpectResult, ExpectedOutput};
 use super::refusal::refused;
 use super::report::{JsonStream, ProgramRun};
 use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_warnings};
-use crate::args::{AtEndArg, ProcArg, SocketsArg, SpeedArg};
+use crate::args::{ProcArg, SpeedArg};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{CaptureRecording, CaptureReplay};
@@ -58,13 +58,13 @@ impl Playback<'_> {
         };
         let mut launch = LaunchOptions::new(program);
         launch.args = arguments.to_vec();
-        launch.uid = args.uid;
+        launch.uid = args.uid.uid;
         launch.private_proc = args.proc == ProcArg::Capture;
         launch.tmpfs.clone_from(&args.tmpfs);
         if args.has_capture_clock()? {
             launch.clock = ClockSource::World;
         }
-        launch.sockets = args.sockets.into();
+        launch.sockets = args.sockets;
         launch.native_obstacle = self.native_obstacle();
         let startup::StartSignals { ignored, blocked } = startup::signals();
         // These signals end the program after the last event, even if a script has put pmon into
@@ -88,7 +88,7 @@ impl Playback<'_> {
         drop(launch);
         let mut running = started.map_err(|error| refused(program, error))?;
         let mut conduct = RunOptions::default();
-        (conduct.at_end, conduct.timeout, conduct.settle) = (args.at_end.into(), args.timeout, args.settle);
+        (conduct.at_end, conduct.timeout, conduct.settle) = (args.at_end, args.timeout, args.settle);
         conduct.limit = args.limit.map(|limit| limit.saturating_sub(self.reporter.began().elapsed()));
         let ending = running.run(
             &mut world,
@@ -165,7 +165,7 @@ impl Playback<'_> {
             matches!(fault, Fault::Eintr(_) | Fault::Eagain(_) | Fault::Truncate(_) | Fault::End)
         };
         match self.args.at_end {
-            AtEndArg::Eof => Some(FallbackReason::EndOfFile),
+            EndPolicy::Eof => Some(FallbackReason::EndOfFile),
             _ if self.script.rules().iter().any(|rule| needs_emulation(&rule.fault)) => {
                 Some(FallbackReason::FaultScript)
             }
@@ -310,24 +310,4 @@ fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
 /// Returns the bit of a signal in a set.
 fn bit(signal: Signal) -> u64 {
     1 << (signal.as_raw() - 1)
-}
-
-impl From<SocketsArg> for SocketRequest {
-    fn from(sockets: SocketsArg) -> Self {
-        match sockets {
-            SocketsArg::Auto => Self::Auto,
-            SocketsArg::Native => Self::Native,
-            SocketsArg::Seccomp => Self::Seccomp,
-        }
-    }
-}
-
-impl From<AtEndArg> for EndPolicy {
-    fn from(end: AtEndArg) -> Self {
-        match end {
-            AtEndArg::Signal => Self::Signal,
-            AtEndArg::Eof => Self::Eof,
-            AtEndArg::Silence => Self::Silence,
-        }
-    }
 }

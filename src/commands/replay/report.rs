@@ -95,14 +95,16 @@ impl Playback<'_> {
             })
         });
         let view = &self.args.view;
+        let selected = &view.selection.process;
         let selection = self.selects().then(|| {
             json!({
                 "from_mono_ns": self.from.map(|time| time.0),
                 "to_mono_ns": self.until.map(|time| time.0),
                 "kind": view.selection.kind.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
-                "pid": view.selection.pid,
-                "tree": view.selection.tree,
-                "comm": view.selection.comm.as_ref().map(|comm| comm.to_string_lossy()),
+                "pid": selected.pid,
+                "tree": selected.tree,
+                "comm": selected.comm.as_ref().map(|comm| comm.to_string_lossy()),
+                "conditions": crate::selection::describe(&selected.condition()),
             })
         });
         object(json!({

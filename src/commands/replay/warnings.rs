@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Playback;
 use crate::args::{ClockArg, FormatArg, ViewArgs};
 use crate::input::shown;
+use crate::output::TextStyle;
 use crate::output::harmless;
 use crate::terminal;
 use crate::view::{Range, View};
@@ -171,7 +172,8 @@ impl Playback<'_> {
         let (header, order) = (reader.header().cloned(), reader.byte_order());
         // The JSON format shows all events, also those of threads.
         let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };
-        let mut view = View::new(&args, ClockArg::Wall, range, header.as_ref(), order, false, io::sink());
+        let mut view =
+            View::new(&args, TextStyle::plain(ClockArg::Wall), range, header.as_ref(), order, io::sink());
         while let Some(part) = reader.next_part().ok()? {
             if let Part::Block(block) = part {
                 block.records().try_for_each(|record| view.record(record)).ok()?;

@@ -27,3 +27,19 @@ fn words_are_quoted_where_needed() {
     assert_eq!(words(&[b"it's"]), r"'it'\''s'");
     assert_eq!(words(&[b"a'\x1b\xff"]), r"$'a\'\x1b\xff'");
 }
+
+#[test]
+fn plain_texts_are_found_at_each_position() {
+    for len in 0..40 {
+        let plain = vec![b'x'; len];
+        assert!(is_plain_ascii(&plain, [b'"', b'\\']));
+        for at in 0..len {
+            for byte in 0..=255 {
+                let mut text = plain.clone();
+                text[at] = byte;
+                let expected = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+                assert_eq!(is_plain_ascii(&text, [b'"', b'\\']), expected, "{byte} at {at} of {len}");
+            }
+        }
+    }
+}

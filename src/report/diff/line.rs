@@ -1,8 +1,8 @@
 //! A record of a comparison as text and as JSON.
 
 use jiff::tz::TimeZone;
+use pmon_analysis::TimelineItem;
 use pmon_analysis::diff::{ComparedRecord, LossInterval};
-use pmon_analysis::{ProcessTable, TimelineItem};
 use pmon_core::MonoNs;
 use pmon_core::capture::RecordedDatagram;
 use serde_json::{Value, json};
@@ -50,16 +50,14 @@ pub(super) fn loss_json(stretch: &LossInterval) -> Value {
 }
 
 fn wall_time(time: MonoNs, capture: &ComparedCapture) -> String {
-    let processes = ProcessTable::new();
-    let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
+    let context = RenderContext::of_clock(&capture.wall, MonoNs(0));
     let mut out = Vec::new();
     TextRenderer::without_details(TimeZone::system()).time(time, context, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
 fn rendered(item: &ComparedRecord, capture: &ComparedCapture, render: &mut dyn Render) -> String {
-    let processes = ProcessTable::new();
-    let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
+    let context = RenderContext::of_clock(&capture.wall, MonoNs(0));
     let mut out = Vec::new();
     if let Some(occurrence) = occurrence(item, capture) {
         render.event(&occurrence, context, &mut out);

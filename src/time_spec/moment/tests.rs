@@ -162,3 +162,23 @@ fn the_missing_hour_is_the_moment_at_which_clocks_are_set_forward() {
     let island = extent("2026-10-03T12:00:00Z", "2026-10-03T20:00:00Z");
     check("Australia/Lord_Howe", &island, "02:15", "-", ["2026-10-03T15:30:00Z", "-"], &["02:30:00+11:00"]);
 }
+
+#[test]
+fn times_in_words_are_relative_to_now() {
+    let now: Zoned = "2026-03-29T12:00:00+02:00[Europe/Berlin]".parse().expect("a time");
+    let parsed = |text: &str| Moment::parse_relative(text, &now);
+    let at = |text: &str| Some(Moment::At(text.parse().expect("a time")));
+    let local = |text: &str| Some(Moment::Local(text.parse().expect("a time")));
+    assert_eq!(parsed("now"), at("2026-03-29T10:00:00Z"));
+    for text in ["2 min ago", "2min ago", "120s ago", "2 minutes ago"] {
+        assert_eq!(parsed(text), at("2026-03-29T09:58:00Z"), "{text}");
+    }
+    assert_eq!(parsed("1h 30m ago"), at("2026-03-29T08:30:00Z"));
+    // On the day before, the clock was set forward.
+    assert_eq!(parsed("1 day ago"), at("2026-03-28T11:00:00Z"));
+    assert_eq!(parsed("today"), local("2026-03-29T00:00:00"));
+    assert_eq!(parsed("yesterday"), local("2026-03-28T00:00:00"));
+    for text in ["", "ago", "soon", "2 min", "99999999 years ago"] {
+        assert_eq!(parsed(text), None, "{text}");
+    }
+}

@@ -10,7 +10,9 @@ use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use self::process::{merged, preserved_by_exec};
+use super::clock::mono_of_ticks;
 use super::limits::MAX_BYTES;
+use super::recent_exits::RecentExits;
 use super::thread_group::ProcessExit;
 use crate::timeline::OwnedRecord;
 
@@ -36,6 +38,7 @@ pub(super) struct LiveProcesses {
     children: HashMap<Tgid, BTreeSet<Tgid>>,
     /// The zombie, which the next event removes.
     zombie: Option<Tgid>,
+    recent_exits: RecentExits,
     last_version: u64,
     /// Number of the current scan.
     scan: u64,
@@ -247,6 +250,8 @@ impl LiveProcesses {
             self.set_parent(task.tgid, Some(parent.tgid));
         }
         if self.processes.get(&task.tgid).is_some_and(|process| process.state() == RunState::Zombie) {
+            let has_ended = matches!(exit, Some(ProcessExit::Ended { .. }));
+            self.recent_exits.add(task.tgid, self.boot_ns(now), has_ended);
             self.zombie = Some(task.tgid);
             self.reparent_children(task.tgid);
         }
@@ -291,6 +296,11 @@ impl LiveProcesses {
         if self.processes.get(&pid).is_some_and(|process| process.differs_from_start(details.start_ticks)) {
             self.remove(pid);
         }
+        if !self.processes.contains_key(&pid)
+            && self.recent_exits.contains(pid, details, self.ticks_per_second)
+        {
+            return;
+        }
         // A scan takes time: it can find processes whose fork event follows the current event.
         let (scan, is_new) = (self.scan, !self.processes.contains_key(&pid));
         let Some(process) = self.get_or_insert(pid) else { return };
@@ -330,10 +340,20 @@ impl LiveProcesses {
         }
     }
 
+    /// Converts a time to ns since boot.
+    fn boot_ns(&self, time: MonoNs) -> u64 {
+        time.0.wrapping_sub(self.clock.mono.0).wrapping_add(self.clock.boot_ns)
+    }
+
+    /// Converts clock ticks since boot to the monotonic clock, if the capture states the length
+    /// of a tick.
+    pub(super) fn mono_of_ticks(&self, ticks: u64) -> Option<MonoNs> {
+        mono_of_ticks(ticks, self.ticks_per_second, self.clock)
+    }
+
     /// Converts a time to clock ticks since boot, if the capture states the length of a tick.
     fn boot_ticks(&self, time: MonoNs) -> Option<u64> {
-        let since_boot = i128::from(time.0) + i128::from(self.clock.boot_ns) - i128::from(self.clock.mono.0);
-        let ticks = since_boot * i128::from(self.ticks_per_second) / 1_000_000_000;
+        let ticks = u128::from(self.boot_ns(time)) * u128::from(self.ticks_per_second) / 1_000_000_000;
         (self.ticks_per_second != 0).then_some(u64::try_from(ticks).ok()?)
     }
 }

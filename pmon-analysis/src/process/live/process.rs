@@ -164,7 +164,7 @@ impl LiveProcess {
             (Some(known), Some(ticks)) if self.has_kernel_start => known.abs_diff(ticks) > 1,
             // The fork event is later than the start, and the offset between the clocks is
             // measured.
-            (Some(known), Some(ticks)) => ticks > known + 1,
+            (Some(known), Some(ticks)) => ticks.saturating_sub(known) > 1,
             _ => false,
         }
     }

@@ -295,6 +295,20 @@ fn a_scanned_process_exists_from_its_start_time_on() {
 }
 
 #[test]
+fn details_of_a_scan_that_follow_the_exit_of_their_process_add_no_process() {
+    let single = |pid, ticks| {
+        let OwnedRecord::Details(mut details) = scanned(pid, "sh", ticks) else { unreachable!() };
+        details.threads = Some(1);
+        OwnedRecord::Details(details)
+    };
+    // The exits are at tick 110 and 120 since boot.
+    let exits = [exit(100, 20, 20), exit(200, 30, 30), exit(300, 9, 9)];
+    let live = live(&[&exits[..], &[single(20, 110), single(30, 121)]].concat());
+    assert!(!live.processes.contains_key(&Tgid(20)));
+    assert!(live.processes.get(&Tgid(30)).is_some_and(|process| process.exit.is_none()));
+}
+
+#[test]
 fn a_later_scan_removes_processes_that_it_does_not_find() {
     let live = live(&[
         scanned(10, "sh", 50),

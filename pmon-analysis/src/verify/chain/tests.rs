@@ -1,8 +1,8 @@
 use pmon_core::Task;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    ClockAnchor, CpuCounts, CpuPosition, End, Excluded, ForkCount, ForkReading, Loss, Meta, RecordedDatagram,
-    RingCounts, ScopeInfo, SegmentInfo, Witness,
+    ClockAnchor, CpuCounts, CpuPosition, End, Excluded, Fence, FencePosition, ForkCount, ForkReading, Loss,
+    Meta, RecordedDatagram, RingCounts, ScopeInfo, SegmentInfo, Witness,
 };
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq};
@@ -212,10 +212,22 @@ fn recordings_that_overlap_are_a_contradiction() {
     for (number, (header, _)) in other.iter_mut().enumerate() {
         header.uuid = [100 + number as u8; 16];
         header.meta.previous = (number > 0).then_some([100; 16]);
+        header.meta.recorder_pid = 4711;
     }
-    let is_overlap = |finding: &Finding| matches!(finding, Finding::Overlap { .. });
+    let is_overlap = |finding: &Finding| matches!(finding, Finding::Overlap { is_repeated: false, .. });
     let (report, chain) = verify(&[one[0].clone(), other[0].clone(), one[1].clone(), other[1].clone()]);
     assert!(chain.findings.iter().any(is_overlap), "{:?}", chain.findings);
+    assert_eq!(report.verdict(), Verdict::Damaged);
+    // Two clips of one recording have the same recorder.
+    let mut clips = [one[0].clone(), other[0].clone()];
+    clips.iter_mut().for_each(|(header, _)| header.meta.recorder_pid = 42);
+    let (report, chain) = verify(&clips);
+    assert!(
+        matches!(chain.findings[..], [Finding::Overlap { is_repeated: true, .. }]),
+        "{:?}",
+        chain.findings
+    );
+    assert!(report.problems.contains(&Problem::Repeated), "{:?}", report.problems);
     assert_eq!(report.verdict(), Verdict::Damaged);
     // One recorder after the other, with a time in between, is no overlap.
     other[0].0.meta.start.mono.0 += 1000;
@@ -245,6 +257,30 @@ fn later_segments_do_not_extend_what_a_damaged_one_accounts_for() {
 }
 
 #[test]
+fn events_that_an_unfinished_segment_lacks_are_unobserved_if_their_number_is_unknown() {
+    let steps: Vec<_> = (0..40).map(|at| (at % 3, Step::Event)).collect();
+    let is_of_cpu = |record: &Record<'_>, cpus: std::ops::Range<u32>| match record {
+        Record::Event(RecordedDatagram::Event(event), _) => cpus.contains(&event.cpu.0),
+        _ => false,
+    };
+    // The first segment has lost all of its records, or those of a CPU.
+    for lost in [0..3, 2..3] {
+        let mut segments = written(&steps, &[20]);
+        segments[0].1.retain(|record| !is_of_cpu(record, lost.clone()) && !matches!(record, Record::End(_)));
+        let (report, chain) = verify(&segments);
+        assert_eq!(report.verdict(), Verdict::Blind, "{lost:?}: {chain:?}");
+        let unclean = Finding::Unclean { name: "a segment".into(), unwritten: None };
+        assert_eq!(chain.findings, [unclean], "{lost:?}");
+    }
+    // Its last records are missing: the positions show how many.
+    let mut segments = written(&steps, &[20]);
+    let events = segments[0].1.iter().rposition(|record| is_of_cpu(record, 0..3)).unwrap();
+    segments[0].1.truncate(events);
+    let (report, _) = verify(&segments);
+    assert_eq!((report.verdict(), report.absent), (Verdict::Lossy, 1));
+}
+
+#[test]
 fn many_spans_and_findings_are_counted_and_few_are_kept() {
     let mut verifier = ChainVerifier::new(facts(&header(0, SegmentReason::Start, vec![], 1)));
     for number in 1..=1000_u64 {
@@ -270,18 +306,15 @@ fn forks_without_events_between_two_recorders_show_although_all_numbers_continue
             running: 1,
         }))
     };
-    let event = |seq: u32, time: u64| {
-        let body = EventBody::Sid { task: Task::new(1, 1) };
-        Record::Event(
-            RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(0), body }),
-            None,
-        )
-    };
+    let event = |seq: u32, time: u64| event(0, seq, time);
     let end = |time: u64, events: u64| Record::End(End { time: MonoNs(time), events, ..End::default() });
     let report = |forks: u64| {
         let positions = vec![CpuPosition { cpu: Cpu(0), next: Seq(2), time: MonoNs(20) }];
         let segments = [
-            (header(0, SegmentReason::Start, vec![], 1), vec![event(1, 20), reading(30, 100), end(40, 1)]),
+            (
+                header(0, SegmentReason::Start, vec![], 1),
+                vec![fence(10), event(1, 20), reading(30, 100), end(40, 1)],
+            ),
             (
                 header(1, SegmentReason::Restart, positions, 50),
                 vec![
@@ -299,4 +332,41 @@ fn forks_without_events_between_two_recorders_show_although_all_numbers_continue
     assert_eq!((complete.verdict(), complete.forks.missing), (Verdict::Complete, 0));
     let hidden = report(10);
     assert_eq!((hidden.verdict(), hidden.forks.missing), (Verdict::Blind, 10), "{:?}", hidden.forks);
+}
+
+fn event(cpu: u32, seq: u32, time: u64) -> Record<'static> {
+    let body = EventBody::Sid { task: Task::new(1, 1) };
+    RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }).into()
+}
+
+fn fence(time: u64) -> Record<'static> {
+    Record::Fence(Fence { time: MonoNs(time), position: FencePosition::Start, unreached: Vec::new() })
+}
+
+#[test]
+fn a_restart_without_the_position_of_a_cpu_is_unobserved() {
+    let position = |cpu: u32, next: u32| CpuPosition { cpu: Cpu(cpu), next: Seq(next), time: MonoNs(20) };
+    let end = |time: u64, events: u64| Record::End(End { time: MonoNs(time), events, ..End::default() });
+    let verdict = |has_fence: bool, positions: Vec<CpuPosition>| {
+        let mut first = vec![event(0, 1, 20), event(1, 1, 20)];
+        first.extend(has_fence.then(|| fence(25)));
+        let segments = [
+            (header(0, SegmentReason::Start, vec![], 1), first),
+            (
+                header(1, SegmentReason::Restart, positions, 50),
+                vec![event(0, 2, 60), event(1, 9, 60), end(95, 2)],
+            ),
+        ];
+        let mut verifier = ChainVerifier::new(facts(&segments[0].0));
+        segments[0].1.iter().for_each(|record| verifier.count(record));
+        verifier.begin(false, facts(&segments[1].0));
+        segments[1].1.iter().for_each(|record| verifier.count(record));
+        verifier.finish(true).0
+    };
+    let complete = verdict(true, vec![position(0, 2), position(1, 9)]);
+    assert_eq!((complete.unobserved, complete.absent), (0, 7));
+    // The number of the second CPU's first event after the restart is not known.
+    assert_eq!(verdict(true, vec![position(0, 2)]).verdict(), Verdict::Blind);
+    // A CPU without an event before the kill may have had some that were not written.
+    assert_eq!(verdict(false, vec![position(0, 2), position(1, 9)]).verdict(), Verdict::Blind);
 }

@@ -97,10 +97,20 @@ pub(crate) enum Column {
     // These columns hold one value per details record.
     DetailsThreads = 63,
     DetailsFork = 64,
+    // This column holds one value per exit with a usage.
+    SignalOrigin = 65,
+    // This column holds one value per origin that is known.
+    SignalCode = 66,
+    // These columns hold one value per process that sent a signal.
+    SenderPid = 67,
+    SenderStart = 68,
+    SenderUid = 69,
+    SenderCommLow = 70,
+    SenderCommHigh = 71,
 }
 
 /// Number of columns.
-const COLUMNS: usize = 65;
+const COLUMNS: usize = 72;
 /// Bytes of a section before its data: column, plane, codec, zero, then the fields below.
 const SECTION_HEADER: usize = 12;
 const RAW_LEN: Range<usize> = 4..8;

@@ -1,15 +1,34 @@
 //! Decodes the records of an intact block.
 
+use std::cell::Cell;
+
 use super::column::{Column, ColumnReader, ColumnSet, ColumnValues};
 use super::details::DetailsState;
 use super::notes;
 use super::pending::RecordCounts;
 use super::predict::Predictor;
+use super::recovered_index::BlockSummary;
 use super::strings::{StringEnds, StringReader};
 use crate::capture::format::{BlockHeader, FILE_ORDER, Malformed, limit};
 use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
 use crate::wire::{Comm, EventBody};
+
+/// What the events and details of a block are predicted from.
+#[derive(Default)]
+struct Predictions {
+    events: Predictor,
+    details: DetailsState,
+}
+
+impl Predictions {
+    /// Returns to the initial state, for a block of `len` bytes.
+    fn reset(&mut self, len: usize) {
+        self.events.reset();
+        self.details.reset();
+        self.details.limit_to_block(len);
+    }
+}
 
 /// The decompressed columns of a block. Their memory is reused for the next block.
 #[derive(Default)]
@@ -22,6 +41,8 @@ pub(crate) struct DecodedBlock {
     counts: RecordCounts,
     /// Length of the block in bytes, including its header.
     len: usize,
+    /// Memory for the next [`Records`].
+    predictions: Cell<Option<Box<Predictions>>>,
 }
 
 impl DecodedBlock {
@@ -97,6 +118,11 @@ impl<'a> Block<'a> {
         Self { decoded, header, skip }
     }
 
+    /// Returns what an [index](super::RecoveredIndex) states of the block.
+    pub fn summary(&self) -> BlockSummary {
+        BlockSummary { header: self.header, has_end: self.decoded.has_end() }
+    }
+
     /// Returns the records in order.
     pub fn records(&self) -> Records<'a> {
         let mut records = Records::new(self.decoded);
@@ -124,8 +150,9 @@ impl<'a> Block<'a> {
 
 /// Iterator over the records of a [`Block`].
 pub struct Records<'a> {
-    predictor: Predictor,
-    details: DetailsState,
+    decoded: &'a DecodedBlock,
+    /// `None` only while the iterator is dropped.
+    predictions: Option<Box<Predictions>>,
     columns: ColumnValues<'a>,
     strings: StringReader<'a>,
     names: StringReader<'a>,
@@ -145,9 +172,11 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     fn new(decoded: &'a DecodedBlock) -> Self {
         let columns = &decoded.columns;
+        let mut predictions = decoded.predictions.take().unwrap_or_default();
+        predictions.reset(decoded.len);
         let mut this = Self {
-            predictor: Predictor::default(),
-            details: DetailsState::for_block(decoded.len),
+            decoded,
+            predictions: Some(predictions),
             columns: columns.values(),
             strings: StringReader::new(columns.bytes(Column::StringBytes), &decoded.strings),
             names: StringReader::new(columns.bytes(Column::NameBytes), &decoded.names),
@@ -178,7 +207,8 @@ impl<'a> Records<'a> {
     }
 
     #[inline]
-    fn event(&mut self) -> Record<'a> {
+    fn event(&mut self) -> Option<Record<'a>> {
+        let Predictions { events: predictor, details } = self.predictions.as_deref_mut()?;
         self.returned.events += 1;
         let strings = &mut self.strings;
         let comm = |code| {
@@ -188,22 +218,20 @@ impl<'a> Records<'a> {
             comm.0[..len].copy_from_slice(&name[..len]);
             comm
         };
-        let Some(event) = self.predictor.decode(&mut self.columns, comm) else {
-            return RecordedDatagram::Raw(self.raw.take_next()).into();
+        let Some(event) = predictor.decode(&mut self.columns, comm) else {
+            return Some(RecordedDatagram::Raw(self.raw.take_next()).into());
         };
         let usage = match event.body {
             EventBody::Exec { task } => {
                 if self.counts.details > 0 {
-                    self.details.add_exec(task.tgid, event.time);
+                    details.add_exec(task.tgid, event.time);
                 }
                 None
             }
-            EventBody::Exit { task, .. } => {
-                self.details.decode_usage(task, &self.predictor, &mut self.columns)
-            }
+            EventBody::Exit { task, .. } => details.decode_usage(task, predictor, &mut self.columns),
             _ => None,
         };
-        Record::Event(RecordedDatagram::Event(event), usage)
+        Some(Record::Event(RecordedDatagram::Event(event), usage))
     }
 
     #[cold]
@@ -221,7 +249,8 @@ impl<'a> Records<'a> {
             notes::decode(kind, body)
         } else if details_left {
             let tables = (&mut self.strings, &mut self.names);
-            let details = self.details.decode(&self.predictor, &mut self.columns, tables);
+            let Predictions { events, details } = self.predictions.as_deref_mut()?;
+            let details = details.decode(events, &mut self.columns, tables);
             self.returned.details += 1;
             self.next_details = self.next_details.saturating_add(self.columns.take(Column::DetailsAt));
             Record::Details(Box::new(details))
@@ -233,6 +262,12 @@ impl<'a> Records<'a> {
     }
 }
 
+impl Drop for Records<'_> {
+    fn drop(&mut self) {
+        self.decoded.predictions.set(self.predictions.take());
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
@@ -240,7 +275,7 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<Record<'a>> {
         if self.events_next > 0 {
             self.events_next -= 1;
-            return Some(self.event());
+            return self.event();
         }
         self.other()
     }

@@ -76,9 +76,9 @@ struct ExpectedTask {
 }
 
 impl DetailsState {
-    /// Creates the state for decoding a block of `len` bytes.
-    pub(crate) fn for_block(len: usize) -> Self {
-        Self { max_details_bytes: limit::details_bytes(len), ..Self::default() }
+    /// Limits the strings to those that a block of `len` bytes can hold.
+    pub(crate) fn limit_to_block(&mut self, len: usize) {
+        self.max_details_bytes = limit::details_bytes(len);
     }
 
     pub(crate) fn reset(&mut self) {
@@ -180,7 +180,7 @@ impl DetailsState {
         out: &mut ColumnWriter,
     ) {
         let expected = self.expect(events.origin(task.tid.0));
-        if usage::encode(usage, expected.start, out) {
+        if usage::encode(usage, task.tgid, expected.start, out) {
             self.learn(&expected, None, Some(usage.start_ticks));
         }
     }
@@ -195,7 +195,7 @@ impl DetailsState {
     ) -> Option<Box<Usage>> {
         let start = from.take(Column::UsageStart).checked_sub(1)?;
         let expected = self.expect(events.origin(task.tid.0));
-        let usage = usage::decode(start, expected.start, from);
+        let usage = usage::decode(start, task.tgid, expected.start, from);
         self.learn(&expected, None, Some(usage.start_ticks));
         Some(Box::new(usage))
     }

@@ -1,6 +1,7 @@
 //! Records to the bytes of a capture.
 
 use super::block_encoder::BlockEncoder;
+use super::decode::Block;
 use super::encoded_block::{EncodedBlock, Note};
 use super::error::EncodeError;
 use super::index::{IndexEntry, IndexWriter};
@@ -57,6 +58,16 @@ impl Encoder {
             sealed_records: 0,
             last_time: 0,
         })
+    }
+
+    /// Creates an encoder that continues a capture: `block` has the next record.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn resume(header: &Header, block: &Block<'_>) -> Result<Self, EncodeError> {
+        // Without events, this is the largest time before the block.
+        let last_time = block.summary().header.first_time;
+        Ok(Self { sealed_records: block.first_record(), last_time, ..Self::new(header)? })
     }
 
     /// Returns the bytes of the file header.

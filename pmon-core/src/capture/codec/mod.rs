@@ -11,11 +11,13 @@ mod details;
 mod encode;
 mod encoded_block;
 mod error;
+mod fatal_signal;
 mod notes;
 mod pending;
 mod predict;
 mod profile;
 mod recent;
+mod recovered_index;
 mod strings;
 mod usage;
 
@@ -25,3 +27,4 @@ pub use decode::{Block, Records};
 pub use encode::Encoder;
 pub use encoded_block::{BlockDecoder, BlockOutline, EncodedBlock, Note, OutlinedCpu};
 pub use error::EncodeError;
+pub use recovered_index::{BlockSummary, RecoveredIndex};

@@ -2,7 +2,9 @@
 
 use super::column::{Column, ColumnValues, ColumnWriter};
 use super::delta::{delta64, undelta64};
+use super::fatal_signal;
 use crate::capture::records::{ProcessState, Usage};
+use crate::ids::Tgid;
 
 /// Code of [`ProcessState::Unknown`].
 const UNKNOWN: u64 = 0;
@@ -16,11 +18,11 @@ pub(crate) fn encode_none(out: &mut ColumnWriter) {
     out.put(Column::UsageStart, 0);
 }
 
-/// Writes the usage of a task that probably started at `expected`.
+/// Writes the usage of a task of process `tgid` that probably started at `expected`.
 ///
 /// Returns `false` and writes no usage if the code of the start time does not fit. No kernel has
 /// such a start time.
-pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bool {
+pub(crate) fn encode(usage: &Usage, tgid: Tgid, expected: u64, out: &mut ColumnWriter) -> bool {
     let Some(start) = delta64(usage.start_ticks, expected).checked_add(1) else {
         encode_none(out);
         return false;
@@ -45,11 +47,12 @@ pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
     };
     out.put(Column::UsageProcess, process);
     out.put(Column::UsageProcessCpu, process_cpu);
+    fatal_signal::encode(&usage.fatal_signal, (tgid, usage.start_ticks), out);
     true
 }
 
-/// Reads the usage of an exit whose start time has code `start`.
-pub(crate) fn decode(start: u64, expected: u64, from: &mut ColumnValues<'_>) -> Usage {
+/// Reads the usage of an exit of process `tgid`. The start time has code `start`.
+pub(crate) fn decode(start: u64, tgid: Tgid, expected: u64, from: &mut ColumnValues<'_>) -> Usage {
     let cpu_us = from.take(Column::UsageCpu);
     let threads = from.take(Column::UsageThreads);
     let process_cpu = from.take(Column::UsageProcessCpu);
@@ -58,8 +61,9 @@ pub(crate) fn decode(start: u64, expected: u64, from: &mut ColumnValues<'_>) -> 
         ALIVE => (ProcessState::Alive, process_cpu),
         code => (ProcessState::Ended { status: (code - ENDED) as u32 }, undelta64(process_cpu, cpu_us)),
     };
+    let start_ticks = undelta64(start, expected);
     Usage {
-        start_ticks: undelta64(start, expected),
+        start_ticks,
         cpu_us,
         user_us: from.take(Column::UsageUser),
         system_us: from.take(Column::UsageSystem),
@@ -72,5 +76,6 @@ pub(crate) fn decode(start: u64, expected: u64, from: &mut ColumnValues<'_>) -> 
         at_least: threads & 1 == 1,
         process,
         process_cpu_us,
+        fatal_signal: fatal_signal::decode((tgid, start_ticks), from),
     }
 }

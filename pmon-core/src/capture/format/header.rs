@@ -113,6 +113,11 @@ impl Header {
         bytes.split_last_chunk().is_some_and(|(head, crc)| crc32c::crc32c(head) == u32::from_le_bytes(*crc))
     }
 
+    /// Returns whether a later minor version than this one wrote a header of this major version.
+    pub(crate) fn is_later(bytes: &[u8]) -> bool {
+        bytes.len() >= HEADER_FIXED && FILE_ORDER.u16_at(bytes, MINOR_VERSION.start) > MINOR
+    }
+
     /// Reads a header of this major version; `None` if it is damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if !Self::is_intact(bytes) {
@@ -166,6 +171,8 @@ pub struct Meta {
     /// Why the capture began and how it continues `previous`; `None` if it is no segment of a
     /// store.
     pub segment: Option<SegmentInfo>,
+    /// Whether the recorder observed the senders of signals.
+    pub signals: SignalTracing,
 }
 
 impl Meta {
@@ -173,6 +180,22 @@ impl Meta {
     pub fn recorder(&self) -> Option<Tgid> {
         (self.recorder_pid != 0).then_some(Tgid(self.recorder_pid))
     }
+}
+
+/// Whether a recorder observed the senders of the signals that killed processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SignalTracing {
+    /// An earlier version wrote the capture, which has no senders.
+    #[default]
+    Unknown,
+    /// The recorder observed the senders.
+    On,
+    /// The recorder could not observe the senders.
+    Off {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// How a segment of a store begins.

@@ -8,7 +8,7 @@ pub(crate) mod meta;
 
 pub(crate) use block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
 pub(crate) use header::{FileStart, HEADER_FIXED};
-pub use header::{Header, Meta, Namespaces, SegmentInfo, SegmentReason, TransportInfo};
+pub use header::{Header, Meta, Namespaces, SegmentInfo, SegmentReason, SignalTracing, TransportInfo};
 pub use limit::BLOCK as MAX_BLOCK;
 pub use meta::MetaError;
 use thiserror::Error;
@@ -27,7 +27,8 @@ pub const MAJOR: u16 = 1;
 /// * 2: readings of the fork counter; state of the process after an exit; thread counts.
 /// * 3: segments of a store: machine, reason and positions in the header; positions at the end;
 ///   unobserved spans; the causes `storage` and `restart`.
-pub const MINOR: u16 = 3;
+/// * 4: the origin of the signal that killed a process.
+pub const MINOR: u16 = 4;
 
 /// Byte order of all numbers in a capture, except those inside datagrams.
 pub(crate) const FILE_ORDER: ByteOrder = ByteOrder::Little;

@@ -3,6 +3,7 @@
 mod error;
 mod input;
 mod recording;
+mod resume;
 mod running_checksums;
 mod seek;
 
@@ -16,6 +17,7 @@ use crate::capture::format::{
 use crate::wire::ByteOrder;
 pub use error::{Damage, DamageKind, OpenError};
 pub use recording::{Junction, Part, RecordingReader, SeekRecording, Splicer};
+pub use resume::ResumePoint;
 
 use input::BufferedInput;
 use running_checksums::RunningChecksums;
@@ -54,6 +56,7 @@ pub enum EncodedItem<'a> {
 pub struct Reader<R> {
     input: BufferedInput<R>,
     header: Option<Header>,
+    is_later: bool,
     tag: Option<[u8; 4]>,
     decoded: DecodedBlock,
     next_record: u64,
@@ -64,6 +67,8 @@ pub struct Reader<R> {
     seen_trailer: bool,
     unknown_blocks: u64,
     intact_bytes: u64,
+    /// End of the header and the blocks that follow it without a gap.
+    sealed_end: u64,
     sums: RunningChecksums,
     /// Bytes of payloads that were checksummed separately and did not match.
     wasted: u64,
@@ -100,6 +105,7 @@ impl<R: Read> Reader<R> {
         let mut this = Self {
             input: BufferedInput::new(input, skip_hole),
             header: None,
+            is_later: false,
             tag: None,
             decoded: DecodedBlock::default(),
             next_record: 0,
@@ -109,6 +115,7 @@ impl<R: Read> Reader<R> {
             seen_trailer: false,
             unknown_blocks: 0,
             intact_bytes: 0,
+            sealed_end: 0,
             sums: RunningChecksums::default(),
             wasted: 0,
             searched: 0,
@@ -122,8 +129,9 @@ impl<R: Read> Reader<R> {
             }
             if let Some(header) = Header::decode(bytes).filter(|_| intact) {
                 this.tag = Some(header.tag());
+                this.is_later = Header::is_later(bytes);
                 this.header = Some(header);
-                this.intact_bytes = len as u64;
+                (this.intact_bytes, this.sealed_end) = (len as u64, len as u64);
                 this.input.consume(len);
                 return Ok(this);
             }
@@ -152,6 +160,12 @@ impl<R: Read> Reader<R> {
     /// Returns the header; `None` if it is damaged, which the first item reports.
     pub fn header(&self) -> Option<&Header> {
         self.header.as_ref()
+    }
+
+    /// Returns whether a later minor version of the format wrote the capture. Its blocks can
+    /// contain data that this version skips.
+    pub fn is_of_later_version(&self) -> bool {
+        self.is_later
     }
 
     /// Returns the byte order of the datagrams, or this machine's if the header is damaged.
@@ -228,6 +242,11 @@ impl<R: Read> Reader<R> {
         self.intact_bytes
     }
 
+    /// Returns whether the `End` record was read, after which no record follows.
+    pub fn has_end(&self) -> bool {
+        self.seen_end
+    }
+
     /// Returns the reader's position in the input, in bytes.
     pub fn offset(&self) -> u64 {
         self.input.offset()
@@ -297,6 +316,9 @@ impl<R: Read> Reader<R> {
             }
             BlockKind::Index => {}
             BlockKind::Other(_) => self.unknown_blocks += 1,
+        }
+        if offset == self.sealed_end {
+            self.sealed_end += block.len() as u64;
         }
         self.input.consume(block.len());
         Ok(skip)

@@ -28,6 +28,18 @@ impl<'a> RecordedDatagram<'a> {
         }
     }
 
+    /// Calls `consume` with the datagram's first event; returns `None` if it cannot be decoded.
+    ///
+    /// This copies no event. A copy right after the event's fields were stored one by one would
+    /// stall the processor.
+    #[inline]
+    pub fn with_event<R>(&self, order: ByteOrder, consume: impl FnOnce(&Event) -> R) -> Option<R> {
+        match self {
+            Self::Event(event) => Some(consume(event)),
+            Self::Raw(bytes) => Event::decode(bytes, order).ok().map(|event| consume(&event)),
+        }
+    }
+
     /// Returns whether the datagram contains no event that can be decoded, or bytes that are not a
     /// valid message.
     pub fn is_malformed(&self, order: ByteOrder) -> bool {

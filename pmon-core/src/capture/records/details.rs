@@ -140,12 +140,14 @@ impl Details {
 
     /// Returns the arguments one by one; none if they are missing.
     pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
-        let args = self.args.as_deref().unwrap_or_default();
-        let args = args.strip_suffix(b"\0").unwrap_or(args);
-        let some =
-            (self.args.as_ref().is_some_and(|args| !args.is_empty())).then(|| args.split(|&byte| byte == 0));
-        some.into_iter().flatten()
+        argv(self.args.as_deref().unwrap_or_default())
     }
+}
+
+/// Returns the arguments one by one, each of which ends with a zero byte in `args`.
+pub fn argv(args: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let all = (!args.is_empty()).then(|| args.strip_suffix(b"\0").unwrap_or(args));
+    all.into_iter().flat_map(|args| args.split(|&byte| byte == 0))
 }
 
 /// The session, group, login, cgroup and PID namespace of a process, according to the kernel.

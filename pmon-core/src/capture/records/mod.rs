@@ -2,6 +2,7 @@
 
 mod datagram;
 mod details;
+mod fatal_signal;
 mod fence;
 mod forks;
 mod losses;
@@ -11,7 +12,8 @@ mod self_generated;
 mod usage;
 
 pub use datagram::RecordedDatagram;
-pub use details::{Credentials, Details, DetailsSubject, MissReason, ProcessContext};
+pub use details::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, argv};
+pub use fatal_signal::{FatalSignal, SignalOrigin, SignalSender};
 pub use fence::{Fence, FencePosition, UnreachedCpu, UnreachedReason};
 pub use forks::{ForkCount, ForkReading};
 pub use losses::{Blind, CpuCounts, Excluded, Loss, RingCounts, Witness};

@@ -16,6 +16,20 @@ pub struct ClockAnchor {
     pub real_ns: i64,
 }
 
+impl ClockAnchor {
+    /// Returns the reading of the clocks at another monotonic time, earlier or later, if the wall
+    /// clock was not set and the machine not suspended in between. A time outside of the range of
+    /// its clock becomes the nearest one.
+    #[must_use]
+    pub fn at(self, mono: MonoNs) -> Self {
+        let passed = i128::from(mono.0) - i128::from(self.mono.0);
+        let boot_ns = (i128::from(self.boot_ns) + passed).clamp(0, u64::MAX.into()) as u64;
+        let real_ns = i128::from(self.real_ns) + passed;
+        let real_ns = real_ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        Self { mono, boot_ns, real_ns }
+    }
+}
+
 /// The scope of a recording that does not include all events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeInfo {

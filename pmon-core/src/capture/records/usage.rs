@@ -1,5 +1,7 @@
 //! The resources that a task used until its exit.
 
+use super::fatal_signal::FatalSignal;
+
 /// Resources used until an exit: by the process if its first thread exits, otherwise by the thread
 /// alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Usage {
     pub process: ProcessState,
     /// CPU time of all threads of the process, in us, if the process has ended; 0 otherwise.
     pub process_cpu_us: u64,
+    /// The signal that killed the process, if the process has ended by a signal.
+    pub fatal_signal: FatalSignal,
 }
 
 impl Usage {

@@ -9,6 +9,8 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) comm: Vec<u8>,
+    /// State of the first thread, as a letter.
+    state: u8,
     pub(super) ppid: u32,
     /// Process group and session, both 0 for kernel threads; `None` for a task that is about to
     /// disappear.
@@ -31,6 +33,7 @@ impl Stat {
         let leader = |number| field(number)?.parse().ok();
         Some(Self {
             comm,
+            state: *field(3)?.as_bytes().first()?,
             ppid: field(4)?.parse().ok()?,
             // A task whose parent has waited has -1 there.
             leaders: leader(5).zip(leader(6)),
@@ -44,6 +47,11 @@ impl Stat {
     /// about to disappear.
     pub(super) fn threads(&self) -> Option<u32> {
         Some(self.threads).filter(|&threads| threads != 0)
+    }
+
+    /// Whether all threads have exited. The first thread of a process can exit before others.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 
     /// Whether the process is a kernel thread.
@@ -116,6 +124,16 @@ mod tests {
         let line = b"42 (a) X 0 -1 -1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 0 0 123456 0 0\n";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.leaders, stat.start_ticks), (None, 123_456));
+        assert!(stat.has_ended());
+    }
+
+    #[test]
+    fn a_process_ends_with_its_last_thread() {
+        let stat = |state, threads| {
+            let line = format!("42 (a) {state} 7 41 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 {threads} 0 99 0\n");
+            Stat::parse(line.as_bytes()).unwrap()
+        };
+        assert!(stat("Z", 1).has_ended() && !stat("Z", 2).has_ended() && !stat("S", 1).has_ended());
     }
 
     #[test]

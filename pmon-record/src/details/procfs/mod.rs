@@ -84,7 +84,9 @@ impl ProcfsReader {
     /// Reads the process of `subject`.
     ///
     /// The result is certain to describe this process, and not another one with the same id. After
-    /// an exec, it may describe the program of a later exec of the process.
+    /// an exec, it may describe the program of a later exec of the process. For a snapshot, a
+    /// process that has ended is [`MissReason::Gone`], even while its parent has not waited for it:
+    /// no event of it follows, so it would run forever.
     pub(crate) fn read(&mut self, subject: DetailsSubject) -> Details {
         let began = self.clock.mono();
         // All files are opened relative to this directory, which refers to one process even if its
@@ -126,6 +128,9 @@ impl ProcfsReader {
             DetailsSubject::Snapshot { .. } => None,
         };
         let is_exec = exec_time.is_some();
+        if !is_exec && stat.as_ref().is_some_and(Stat::has_ended) {
+            return Details::missed(subject, MissReason::Gone);
+        }
         if is_exec && is_running && (&exe, &args) != (new_exe, new_args) {
             return Details::missed(subject, MissReason::Superseded);
         }
@@ -417,19 +422,23 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_has_only_a_name_a_parent_and_a_group() {
+    fn a_zombie_has_a_name_after_its_exec_and_is_gone_for_a_snapshot() {
         let mut child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
-        let details = scanned(child.id());
+        let clock = Clock::new();
+        let subject = DetailsSubject::Exec { tgid: Tgid(child.id()), time: clock.mono() };
+        let details = ProcfsReader::new(clock, MAX_ARGS).read(subject);
         assert_eq!((details.miss, &details.exe, &details.args), (Some(MissReason::Gone), &None, &None));
         assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
         let group = |details: Details| details.context.map(|context| context.group);
         assert_eq!(group(details), group(scanned(std::process::id())));
-        child.wait().unwrap();
-        let details = scanned(child.id());
-        assert_eq!(details, Details::missed(details.subject, MissReason::Gone));
+        for _ in 0..2 {
+            let details = scanned(child.id());
+            assert_eq!(details, Details::missed(details.subject, MissReason::Gone));
+            child.wait().unwrap();
+        }
     }
 
     #[test]

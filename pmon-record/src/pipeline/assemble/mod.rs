@@ -14,7 +14,8 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::{Accountant, Continuity, LossLedger};
 use pmon_core::batch::{Datagram, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, End, ForkCount, Record, RecordedDatagram, ScopeInfo, SelfGenerated, SnapshotReason, Usage, Witness,
+    Blind, End, ForkCount, Record, RecordedDatagram, ScopeInfo, SelfGenerated, SignalOrigin, SnapshotReason,
+    Usage, Witness,
 };
 use pmon_core::wire::{Event, EventBody, Message, messages};
 
@@ -225,12 +226,15 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Ends the recording at `time`: records what is still pending and the totals, and finishes the
-    /// sink. Returns the totals of the last segment.
+    /// Ends the recording at `time`, or at its last event if that is later: records what is still
+    /// pending and the totals, and finishes the sink. Returns the totals of the last segment.
+    ///
+    /// The recording is observed until then, so every event before `time` must have been added.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn finish(&mut self, time: MonoNs) -> Result<End, SinkError> {
+        let time = time.max(self.last_time);
         for gap in self.accountant.finish() {
             self.add_gap(gap)?;
         }
@@ -289,6 +293,11 @@ impl<S: Sink> Assembler<S> {
                 Some(EventMetadata::Usage(usage)) if is_exit(&recorded) => {
                     let mut memory = self.spare_usage.take().unwrap_or_default();
                     *memory = usage;
+                    if let (Some(redact), SignalOrigin::Process { sender, .. }) =
+                        (&self.redact, &mut memory.fatal_signal.origin)
+                    {
+                        redact.comm(&mut sender.comm);
+                    }
                     (Some(memory), None)
                 }
                 Some(EventMetadata::Details(details)) => (None, Some(details)),

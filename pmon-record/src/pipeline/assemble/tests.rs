@@ -109,6 +109,13 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> ExecDetails {
 }
 
 #[test]
+fn a_recording_ends_no_earlier_than_its_last_event() {
+    let mut assembler = assembler();
+    assembler.add_chunk(&chunk(&[sid(1), sid(2)])).unwrap();
+    assert_eq!(assembler.finish(ms(1)).unwrap().time, ms(2));
+}
+
+#[test]
 fn a_loss_is_recorded_before_the_event_that_reveals_it_and_is_counted() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1), sid(2), sid(6), sid(7)])).unwrap();

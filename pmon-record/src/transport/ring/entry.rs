@@ -6,9 +6,10 @@
 
 use pmon_core::batch::{self, Arrival, Batch};
 use pmon_core::capture::{
-    Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
+    Credentials, Details, DetailsSubject, FatalSignal, MissReason, ProcessContext, ProcessState,
+    SignalOrigin, SignalSender, Usage,
 };
-use pmon_core::wire::{EVENT_DATAGRAM_LEN, u16_at, u32_at, u64_at};
+use pmon_core::wire::{Comm, EVENT_DATAGRAM_LEN, u16_at, u32_at, u64_at};
 
 use super::cgroups::{Cgroups, NOT_RECEIVED};
 
@@ -17,7 +18,9 @@ const PATH: usize = 1024;
 /// Bytes of `struct event`: the datagram and a count.
 const EVENT: usize = EVENT_DATAGRAM_LEN + 4;
 /// Bytes of `struct exit`.
-const EXIT: usize = 176;
+const EXIT: usize = 224;
+/// Bytes of `struct exit` before the origin of a signal, which few exits have.
+const EXIT_WITHOUT_SIGNAL: usize = 176;
 /// Bytes of `struct cgroup_path`.
 const CGROUP_PATH: usize = 4368;
 /// Offset of the text in `struct cgroup_path`.
@@ -41,6 +44,18 @@ const WHOLE: u16 = 1;
 const DELETED: u16 = 2;
 const NO_FILE: u16 = 4;
 
+// Offsets in `struct exit`: `origin.kind` and `oom`.
+const ORIGIN: usize = EXIT_WITHOUT_SIGNAL;
+const OOM: usize = 216;
+
+// Origins of a signal.
+const FROM_KERNEL: u32 = 1;
+const FROM_PROCESS: u32 = 2;
+
+// Whether the OOM killer had selected a process.
+const NO_OOM_VICTIM: u32 = 1;
+const OOM_VICTIM: u32 = 2;
+
 // States of a process after an exit.
 const GOES_ON: u32 = 1;
 const ENDED: u32 = 2;
@@ -52,7 +67,12 @@ pub(crate) fn push(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
     let arrival = Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 };
     match entry.len() {
         EVENT if u32_at(rest, 0) == 0 => batch.push_with_metadata(datagram, arrival, &[]),
-        EVENT | EXIT => batch.push_with_metadata(datagram, arrival, &[rest]),
+        EVENT => batch.push_with_metadata(datagram, arrival, &[rest]),
+        EXIT => {
+            let has_signal = u32_at(entry, ORIGIN) != 0 || u32_at(entry, OOM) != 0;
+            let used = if has_signal { EXIT } else { EXIT_WITHOUT_SIGNAL };
+            batch.push_with_metadata(datagram, arrival, &[&entry[EVENT_DATAGRAM_LEN..used]])
+        }
         CGROUP_PATH => {
             let len = usize::from(u16_at(entry, 8));
             let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
@@ -115,7 +135,7 @@ pub(crate) fn excluded(datagram: &batch::Datagram<'_>) -> u32 {
 
 /// Whether a datagram's metadata has the details of an exec.
 pub(crate) fn has_details(datagram: &batch::Datagram<'_>) -> bool {
-    datagram.metadata.len() > EXIT - EVENT_DATAGRAM_LEN
+    datagram.metadata.len() > EXIT_WITHOUT_SIGNAL - EVENT_DATAGRAM_LEN
 }
 
 impl EventMetadata {
@@ -125,8 +145,14 @@ impl EventMetadata {
             Some(subject) => {
                 details(metadata, subject, units).map(|details| Self::Details(Box::new(details)))
             }
-            None if metadata.len() == EXIT - EVENT_DATAGRAM_LEN => Some(Self::Usage(usage(metadata, units))),
-            None => None,
+            None => match metadata.len() + EVENT_DATAGRAM_LEN {
+                EXIT => {
+                    let fatal_signal = fatal_signal(metadata, units);
+                    Some(Self::Usage(Usage { fatal_signal, ..usage(metadata, units) }))
+                }
+                EXIT_WITHOUT_SIGNAL => Some(Self::Usage(usage(metadata, units))),
+                _ => None,
+            },
         }
     }
 }
@@ -154,7 +180,34 @@ fn usage(metadata: &[u8], units: Units) -> Usage {
             _ => ProcessState::Unknown,
         },
         process_cpu_us: us(168),
+        fatal_signal: FatalSignal::default(),
     }
+}
+
+fn fatal_signal(metadata: &[u8], units: Units) -> FatalSignal {
+    // Offsets as in an entry.
+    let u32 = |at| u32_at(metadata, at - EVENT_DATAGRAM_LEN);
+    let code = u32(180) as i32;
+    let comm = metadata.get(200 - EVENT_DATAGRAM_LEN..).and_then(|rest| rest.first_chunk());
+    let origin = match u32(ORIGIN) {
+        FROM_KERNEL => SignalOrigin::Kernel { code },
+        FROM_PROCESS => SignalOrigin::Process {
+            code,
+            sender: SignalSender {
+                pid: u32(192),
+                start_ticks: units.ticks(u64_at(metadata, 184 - EVENT_DATAGRAM_LEN)),
+                uid: u32(196),
+                comm: Comm(comm.copied().unwrap_or_default()),
+            },
+        },
+        _ => SignalOrigin::Unknown,
+    };
+    let oom_victim = match u32(OOM) {
+        NO_OOM_VICTIM => Some(false),
+        OOM_VICTIM => Some(true),
+        _ => None,
+    };
+    FatalSignal { oom_victim, origin }
 }
 
 fn details(metadata: &[u8], subject: DetailsSubject, units: Units) -> Option<Details> {

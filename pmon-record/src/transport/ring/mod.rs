@@ -17,7 +17,7 @@ use std::sync::Arc;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
-use pmon_core::capture::CpuCounts;
+use pmon_core::capture::{CpuCounts, SignalTracing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use cgroups::Cgroups;
@@ -38,6 +38,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/ring.bpf.o");
 /// of two.
 pub const MAX_RING_BYTES: usize = 1 << 31;
 
+/// Why there are no senders of signals with another transport than a ring with details.
+pub(crate) const NO_DETAILS: &str = "only the transport ring+details has them";
+
 /// A ring that receives the events of a socket.
 pub(crate) struct Ring {
     ring: RingBuf<MapData>,
@@ -52,6 +55,8 @@ pub(crate) struct Ring {
     tree_marker: Option<TreeMarker>,
     /// Keeps the program attached that reads the peak memory of each process.
     peak_tracer: Option<OwnedFd>,
+    /// Keeps the program attached that observes the senders of signals, or why there is none.
+    signal_tracer: Result<OwnedFd, String>,
     /// Copies of the maps' descriptors for the next recorder, until they are taken.
     copies: Vec<(Role, OwnedFd)>,
 }
@@ -146,6 +151,7 @@ impl Ring {
             .map_err(RingError::of_attachment)?;
         if details {
             this.peak_tracer = trace_peaks(&object, &types);
+            this.signal_tracer = trace_signals(&object).map_err(|error| error.to_string());
         }
         Ok(this)
     }
@@ -168,6 +174,10 @@ impl Ring {
             Self::of_maps(maps, Vec::new(), |error| unusable(Role::Ring.name(), io::Error::other(error)))?;
         this.peak_tracer =
             descriptors.descriptor(Role::Peaks).map(|_| descriptors.copy(Role::Peaks)).transpose()?;
+        this.signal_tracer = match descriptors.descriptor(Role::Signals) {
+            Some(_) => Ok(descriptors.copy(Role::Signals)?),
+            None => Err(descriptors.no_signals().into()),
+        };
         this.request_cgroups();
         Ok(this)
     }
@@ -190,6 +200,7 @@ impl Ring {
             loses_events: false,
             tree_marker: None,
             peak_tracer: None,
+            signal_tracer: Err(NO_DETAILS.into()),
             copies,
         })
     }
@@ -201,7 +212,18 @@ impl Ring {
         if let Some(peaks) = &self.peak_tracer {
             copies.push((Role::Peaks, peaks.try_clone()?));
         }
+        if let Ok(signals) = &self.signal_tracer {
+            copies.push((Role::Signals, signals.try_clone()?));
+        }
         Ok(copies)
+    }
+
+    /// Whether the senders of signals are observed.
+    pub(crate) fn signals(&self) -> SignalTracing {
+        match &self.signal_tracer {
+            Ok(_) => SignalTracing::On,
+            Err(why) => SignalTracing::Off { why: why.clone() },
+        }
     }
 
     /// Makes the BPF program send the path of each cgroup again, because the paths that it has sent
@@ -335,6 +357,13 @@ fn trace_peaks(object: &Object, types: &KernelTypes) -> Option<OwnedFd> {
     let function = types.function("exit_mm_release");
     let at_release = function.and_then(|function| attach("keep_peak_at_release", function, None));
     at_release.or_else(|| attach("keep_peak_at_exit", 0, Some(c"sched_process_exit")))
+}
+
+/// Attaches the program that observes the senders of signals.
+fn trace_signals(object: &Object) -> Result<OwnedFd, RingError> {
+    let program = object.load_program("keep_sender", 0)?;
+    sys::attach_tracer(program.as_fd(), Some(c"signal_generate"))
+        .map_err(|error| RingError::of_call("BPF_RAW_TRACEPOINT_OPEN", error))
 }
 
 fn page_size() -> u32 {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::control::connection::{CLIENT_TIMEOUT, Connection, REQUEST_INTERVAL, Step};
+use crate::control::protocol::MAX_LINE;
 use crate::control::*;
 
 /// A stream in memory: reads what the client has sent, in these pieces.

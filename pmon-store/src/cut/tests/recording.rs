@@ -28,6 +28,8 @@ pub(crate) struct RecordingPlan {
     /// Number of records of a block.
     pub(crate) block: usize,
     pub(crate) losses: bool,
+    /// Maximum error of a reading of the wall clock, in ns.
+    pub(crate) clock_error: u64,
 }
 
 impl RecordingPlan {
@@ -40,6 +42,7 @@ impl RecordingPlan {
             segments: random.rand_range(1..4) as usize,
             block: random.rand_range(5..80) as usize,
             losses: !seed.is_multiple_of(3),
+            clock_error: 0,
         }
     }
 
@@ -62,6 +65,8 @@ pub(crate) struct SimulatedRecording {
     pub(crate) captures: Vec<Vec<u8>>,
     pub(crate) events: Vec<Event>,
     losses: Vec<Loss>,
+    /// Readings of the clocks.
+    pub(crate) clocks: Vec<ClockAnchor>,
     /// Start and end of the recording.
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -130,12 +135,16 @@ impl Recorder {
         self.random.rand_range(0..one_in) == 0
     }
 
-    fn clock(&self) -> ClockAnchor {
-        ClockAnchor {
-            mono: MonoNs(self.now),
-            boot_ns: self.now,
-            real_ns: self.now as i64 + 1_700_000_000_000_000_000,
-        }
+    /// Reads the clocks.
+    fn clock(&mut self) -> ClockAnchor {
+        let error = match self.plan.clock_error {
+            0 => 0,
+            error => self.random.rand_range(0..error + 1) as i64,
+        };
+        let real_ns = self.now as i64 + 1_700_000_000_000_000_000 + error;
+        let clock = ClockAnchor { mono: MonoNs(self.now), boot_ns: self.now, real_ns };
+        self.recording.clocks.push(clock);
+        clock
     }
 
     fn positions(&self) -> Vec<CpuPosition> {
@@ -209,7 +218,8 @@ impl Recorder {
         };
         self.event(cpu, body);
         if self.chance(25) {
-            self.push(&Record::Clock(self.clock()));
+            let clock = self.clock();
+            self.push(&Record::Clock(clock));
         }
         if self.chance(15) {
             let at = MonoNs(self.now + 1);

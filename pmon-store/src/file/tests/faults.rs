@@ -201,7 +201,7 @@ fn a_disk_that_becomes_full_at_any_step_leaves_complete_blocks() {
         let mut ends = [0; 2];
         // From less than the header to everything: each step of a recording reaches the end of the
         // disk.
-        for pages in (0..20).chain([24, 30, 36, 39]) {
+        for pages in (0..20).chain([24, 30, 36, 39, 60, 80]) {
             let state = FaultyDiskState {
                 pages: Some(pages),
                 has_no_punch,

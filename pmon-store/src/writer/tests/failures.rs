@@ -29,7 +29,7 @@ fn record(recorder: &mut TestRecorder) {
 
 #[test]
 fn an_error_of_any_operation_is_counted_and_the_recording_goes_on() {
-    let options = StoreOptions { max_use: Some(1 << 20), ..small() };
+    let options = StoreOptions { limits: at_most(1 << 20), ..small() };
     let mut failures = 0;
     for operation in OPERATIONS {
         let count = {

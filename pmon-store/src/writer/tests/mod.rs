@@ -1,11 +1,16 @@
 //! A store in virtual time, on a filesystem that fails and fills up. Whatever happens, each number
 //! of each CPU must be recorded or lost exactly once in the segments that were not removed.
 
+mod failed_syncs;
 mod failures;
+mod following;
 mod limits;
+mod observer;
+mod power_loss;
 mod real_directory;
 mod recovery;
 mod rotation;
+mod space;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,16 +19,16 @@ use std::time::{Duration, Instant};
 use pmon_analysis::Verifier;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, CpuPosition, DetailsSubject, End, Header, Item, Loss, Meta, Positions, Reader,
-    Record, RecordedDatagram, SegmentReason, Witness,
+    Blind, ClockAnchor, CpuPosition, DetailsSubject, End, Fence, FencePosition, Header, Item, Loss, Meta,
+    Positions, Reader, Record, RecordedDatagram, SegmentReason, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 use pmon_record::{Division, Sink};
 
 use super::*;
-use crate::disk::FileEntry;
-use crate::segment::StoreListing;
+use crate::disk::{FileEntry, StoredFile};
+use crate::segment::{RetentionLimits, StoreListing};
 use crate::simulated::{Operation, SimulatedFilesystem};
 
 const CPUS: usize = 2;
@@ -35,6 +40,11 @@ const REAL: i64 = 1_795_940_102_000_000_000;
 /// Options with segments of a few blocks.
 fn small() -> StoreOptions {
     StoreOptions { rotate_size: 24 << 10, ..StoreOptions::default() }
+}
+
+/// Limits of only the store's size.
+fn at_most(max_use: u64) -> RetentionLimits {
+    RetentionLimits { max_use: Some(max_use), ..RetentionLimits::default() }
 }
 
 fn template() -> Header {
@@ -214,7 +224,7 @@ fn read_after(fs: &SimulatedFilesystem, power_loss: bool) -> Contents {
     let mut expected: Option<(Header, Tally)> = None;
     for segment in listing.segments {
         let name = segment.entry.name;
-        let header = segment.header;
+        let header = Header::read(&mut fs.open(&name).unwrap()).unwrap().unwrap();
         let positions = header.meta.segment.as_ref().unwrap().positions.clone();
         let mut tally = Tally::at(&positions);
         if let Some((previous, end)) = expected.as_ref().filter(|_| !power_loss) {

@@ -34,7 +34,7 @@ fn samples_of_a_real_directory_never_exceed_the_limit() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(Directory::new(directory.path().join("store")));
     let max_use = 1 << 20;
-    let options = StoreOptions { max_use: Some(max_use), ..StoreOptions::default() };
+    let options = StoreOptions { limits: at_most(max_use), ..StoreOptions::default() };
     let (mut writer, handle, _) =
         StoreWriter::open(store.clone(), template(), options, model(), Instant::now()).unwrap();
     let (is_done, most) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -60,4 +60,30 @@ fn samples_of_a_real_directory_never_exceed_the_limit() {
     let listing = StoreListing::read(&*store).unwrap();
     assert!(listing.segments.iter().all(|segment| !segment.is_partial));
     assert_eq!(listing.others.iter().map(|entry| &*entry.name).collect::<Vec<_>>(), [LOCK_NAME]);
+}
+
+#[test]
+fn a_segment_begins_as_soon_as_a_directory_that_was_moved_away_is_replaced() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("store");
+    let store = Arc::new(Directory::new(&path));
+    let base = Instant::now();
+    let (mut writer, handle, _) =
+        StoreWriter::open(store, template(), StoreOptions::default(), model(), base).unwrap();
+    let at = |ms| base + Duration::from_millis(ms);
+    let record = |writer: &mut StoreWriter| writer.record(&Record::Clock(template().meta.start)).unwrap();
+    record(&mut writer);
+    writer.tick(base).unwrap();
+    std::fs::rename(&path, parent.path().join("moved")).unwrap();
+    // The sync of the segment's name fails before the directory is checked.
+    record(&mut writer);
+    while handle.status().current.is_some() {
+        assert!(base.elapsed() < Duration::from_secs(20), "the sync does not fail");
+        writer.tick(at(800)).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    writer.tick(at(1000)).unwrap();
+    let status = handle.status();
+    assert!(path.join(status.current.expect("a segment")).exists());
+    writer.finish().unwrap();
 }

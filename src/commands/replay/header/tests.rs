@@ -1,4 +1,4 @@
-use pmon_analysis::filter::TimeBound;
+use pmon_analysis::filter::{EndCondition, TimeBound};
 use pmon_core::{MonoNs, Tgid};
 
 use super::*;
@@ -25,5 +25,17 @@ fn fingerprints_keep_their_form() {
         filter_fingerprint(Some(&filter)),
         "Some(Filter { kinds: [], pids: [7], tree: None, name: None, since: Some(Mono(MonoNs(3))), \
          until: None, hide_threads: false, hide_own: Some(Tgid(9)) })"
+    );
+    let process = ProcessCondition {
+        comm: Some(b"sh".to_vec()),
+        ends: vec![EndCondition::Failed],
+        exe: Some(Glob::new("make").expect("a valid pattern")),
+        ..ProcessCondition::default()
+    };
+    assert_eq!(
+        filter_fingerprint(Some(&Filter { process, ..Filter::default() })),
+        "Some(Filter { kinds: [], pids: [], tree: None, name: Some([115, 104]), since: None, until: None, \
+         hide_threads: false, hide_own: None, ends: [\"failed\"], longer_than: None, exe: Some(\"make\"), \
+         args: None, uids: [], unit: None, container: None, cgroup: None })"
     );
 }

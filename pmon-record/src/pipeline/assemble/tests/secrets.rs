@@ -12,7 +12,14 @@ struct KeptTexts(Vec<Vec<u8>>);
 impl Sink for KeptTexts {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         match record {
-            Record::Event(datagram, _) => self.0.push(datagram.with_bytes(ByteOrder::NATIVE, <[u8]>::to_vec)),
+            Record::Event(datagram, usage) => {
+                self.0.push(datagram.with_bytes(ByteOrder::NATIVE, <[u8]>::to_vec));
+                if let Some(SignalOrigin::Process { sender, .. }) =
+                    usage.as_ref().map(|usage| usage.fatal_signal.origin)
+                {
+                    self.0.push(sender.comm.as_bytes().to_vec());
+                }
+            }
             Record::Details(details) => {
                 self.0.extend(details.strings().into_iter().flatten().cloned());
                 self.0.extend(details.args_len.map(|len| format!("{len} bytes").into_bytes()));
@@ -74,6 +81,23 @@ fn thread_names_are_redacted_except_the_recorders_own() {
             .zip(&events)
             .all(|(datagram, event)| datagram[..60] == event.encode(ByteOrder::NATIVE).unwrap()[..60])
     );
+}
+
+#[test]
+fn the_name_of_the_sender_of_a_signal_is_redacted() {
+    let mut assembler = redacting("hunter2", RecordOptions::default());
+    let exit = EventBody::Exit { task: Task::new(5, 5), code: 9, signal: 17, parent: None };
+    let exit = event(1, exit).encode(ByteOrder::NATIVE).unwrap();
+    // `struct exit` of bpf/record.h, without the datagram.
+    let mut metadata = [0; 224 - 76];
+    metadata[176 - 76] = 2;
+    metadata[200 - 76..][..7].copy_from_slice(b"hunter2");
+    let mut chunk = Chunk::with_capacity(4);
+    chunk.batch = pmon_core::batch::Batch::with_metadata(4, 1 << 16, metadata.len());
+    let arrival = pmon_core::batch::Arrival { len: exit.len(), sender: 0 };
+    assert!(chunk.batch.push_with_metadata(&exit, arrival, &[&metadata]));
+    assembler.add_chunk(&chunk).unwrap();
+    assert_eq!(assembler.into_sink().0[1], b"[redacted]");
 }
 
 #[test]

@@ -52,6 +52,40 @@ fn each_exec_has_the_path_of_its_cgroup_or_misses_a_path_that_was_not_received()
     assert_eq!(exec_in(7, &[cgroup_entry(7, &[b'x'; 4200], 0)]), (Some(MissReason::TooLong), None));
 }
 
+/// Returns the length of the metadata of an exit with this origin of a signal, and the signal.
+fn signal_of(kind: u32, oom: u32) -> (usize, FatalSignal) {
+    let mut exit = vec![0; EXIT];
+    let mut put = |at: usize, bytes: &[u8]| exit[at..at + bytes.len()].copy_from_slice(bytes);
+    put(176, &kind.to_ne_bytes());
+    put(180, &(-6_i32).to_ne_bytes());
+    put(184, &12_345_678_901_u64.to_ne_bytes());
+    put(192, &812_u32.to_ne_bytes());
+    put(196, &7_u32.to_ne_bytes());
+    put(200, b"oomd");
+    put(216, &oom.to_ne_bytes());
+    let mut batch = Batch::with_metadata(4, 1 << 16, MAX_METADATA_BYTES);
+    assert!(push(&exit, &mut Cgroups::default(), &mut batch));
+    let metadata = batch.datagrams().next().unwrap().metadata;
+    match EventMetadata::read(metadata, None, Units { ticks_per_second: 100, kib_per_page: 4 }) {
+        Some(EventMetadata::Usage(usage)) => (metadata.len(), usage.fatal_signal),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_the_exit_of_a_killed_process_has_the_origin_of_a_signal() {
+    let comm = Comm(*b"oomd\0\0\0\0\0\0\0\0\0\0\0\0");
+    let sender = SignalSender { pid: 812, start_ticks: 1234, uid: 7, comm };
+    let process = SignalOrigin::Process { code: -6, sender };
+    let of = |oom_victim, origin| FatalSignal { oom_victim, origin };
+    assert_eq!(signal_of(0, 0), (100, FatalSignal::default()));
+    assert_eq!(signal_of(FROM_PROCESS, 1), (148, of(Some(false), process)));
+    assert_eq!(signal_of(FROM_KERNEL, 2), (148, of(Some(true), SignalOrigin::Kernel { code: -6 })));
+    assert_eq!(signal_of(0, 1), (148, of(Some(false), SignalOrigin::Unknown)));
+    assert_eq!(signal_of(FROM_PROCESS, 0), (148, of(None, process)));
+    assert_eq!(signal_of(9, 9), (148, FatalSignal::default()));
+}
+
 #[test]
 fn malformed_entries_and_metadata_cause_no_panic() {
     let units = Units::new();

@@ -1,0 +1,88 @@
+//! The execs whose details have not arrived.
+
+use std::collections::{HashMap, VecDeque};
+
+use pmon_core::{MonoNs, Tgid};
+
+use super::ProcessProgram;
+use crate::process::IdHash;
+
+/// Maximum number of execs that wait for their details.
+const MAX_AWAITED: usize = 1 << 14;
+/// Maximum time that an exec waits for its details, in ns of event time.
+const MAX_WAIT_NS: u64 = 1_000_000_000;
+
+/// The execs whose details have not arrived, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct AwaitedPrograms {
+    programs: HashMap<(Tgid, MonoNs), ProcessProgram, IdHash>,
+    order: VecDeque<(Tgid, MonoNs)>,
+}
+
+impl AwaitedPrograms {
+    /// Adds an exec.
+    pub(super) fn insert(&mut self, pid: Tgid, time: MonoNs, program: ProcessProgram) {
+        self.programs.insert((pid, time), program);
+        self.order.push_back((pid, time));
+    }
+
+    /// Returns the exec whose details have arrived.
+    pub(super) fn take(&mut self, pid: Tgid, time: MonoNs) -> Option<ProcessProgram> {
+        self.programs.remove(&(pid, time))
+    }
+
+    /// Returns whether there is no exec.
+    pub(super) fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
+    /// Gives up the execs that have waited for too long, or that are too many.
+    pub(super) fn expire(&mut self, now: MonoNs) {
+        while let Some(&key) = self.order.front() {
+            let is_arrived = !self.programs.contains_key(&key);
+            let is_late = now.0.saturating_sub(key.1.0) > MAX_WAIT_NS || self.order.len() > MAX_AWAITED;
+            if !(is_arrived || is_late) {
+                return;
+            }
+            if let Some(program) = self.programs.remove(&key) {
+                program.give_up();
+            }
+            self.order.pop_front();
+        }
+    }
+
+    /// Gives up all execs.
+    pub(super) fn clear(&mut self) {
+        self.programs.drain().for_each(|(_, program)| program.give_up());
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::life::Program;
+
+    #[test]
+    fn execs_beyond_the_limit_are_given_up_in_their_order() {
+        let mut awaited = AwaitedPrograms::default();
+        assert!(awaited.is_empty());
+        let programs: Vec<_> = (0..=MAX_AWAITED as u32 + 1)
+            .map(|pid| {
+                let program = ProcessProgram::awaited(Program::default());
+                awaited.insert(Tgid(pid), MonoNs(5), program.clone());
+                program
+            })
+            .collect();
+        let waiting = || programs.iter().filter(|program| program.is_awaited()).count();
+        assert!(awaited.take(Tgid(1), MonoNs(5)).is_some() && awaited.take(Tgid(1), MonoNs(5)).is_none());
+        awaited.expire(MonoNs(6));
+        assert!(!programs[0].is_awaited() && programs[2].is_awaited());
+        assert_eq!(waiting(), MAX_AWAITED + 1);
+        awaited.expire(MonoNs(5 + MAX_WAIT_NS));
+        assert_eq!(waiting(), MAX_AWAITED + 1);
+        awaited.expire(MonoNs(6 + MAX_WAIT_NS));
+        // The one that was taken is no longer in the list.
+        assert_eq!((waiting(), awaited.is_empty()), (1, true));
+    }
+}

@@ -1,0 +1,97 @@
+//! What a table must provide.
+
+use std::error::Error;
+
+use pmon_analysis::life::{ColumnType, ColumnValue};
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct TableColumn {
+    /// Name of the column.
+    pub name: &'static str,
+    /// Type of the values.
+    pub kind: ColumnType,
+    /// Meaning, with the unit.
+    pub doc: &'static str,
+}
+
+/// Why a scan failed.
+pub type ScanError = Box<dyn Error + Send + Sync>;
+
+/// A table whose rows are computed by a scan.
+pub trait Table: Send + Sync {
+    /// Returns the name of the table.
+    fn name(&self) -> &'static str;
+
+    /// Returns the columns, at most 63.
+    fn columns(&self) -> &[TableColumn];
+
+    /// Begins to compute the rows.
+    ///
+    /// # Errors
+    /// The error ends the query, and its text becomes part of the query's error.
+    fn scan(&self, request: &ScanRequest) -> Result<Box<dyn Scan>, ScanError>;
+}
+
+/// The rows of a table, one after the other.
+pub trait Scan {
+    /// Advances to the next row. The first call advances to the first one. Returns `false` at the
+    /// end.
+    ///
+    /// # Errors
+    /// The error ends the query.
+    fn advance(&mut self) -> Result<bool, ScanError>;
+
+    /// Returns the value of a column in the current row.
+    fn value(&self, column: usize) -> ColumnValue<'_>;
+}
+
+/// What a query needs of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// The columns that the query reads, as a mask: bit `n` is column `n`.
+    pub used: u64,
+    /// Conditions that all wanted rows fulfil. A scan may return other rows as well, which the
+    /// query then ignores.
+    pub bounds: Vec<Bound>,
+}
+
+impl ScanRequest {
+    /// Returns whether the query reads a column.
+    pub fn uses(&self, column: usize) -> bool {
+        column < 64 && self.used >> column & 1 == 1
+    }
+}
+
+/// A condition on an integer column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Index of the column.
+    pub column: usize,
+    /// Comparison of the column with the value.
+    pub op: BoundOp,
+    /// The value.
+    pub value: i64,
+}
+
+/// A comparison with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BoundOp {
+    /// Equal to the value.
+    Equal,
+    /// The value or larger.
+    AtLeast,
+    /// The value or smaller.
+    AtMost,
+}
+
+impl Bound {
+    /// Returns whether a value of the column fulfils the condition.
+    pub fn matches(&self, value: i64) -> bool {
+        match self.op {
+            BoundOp::Equal => value == self.value,
+            BoundOp::AtLeast => value >= self.value,
+            BoundOp::AtMost => value <= self.value,
+        }
+    }
+}

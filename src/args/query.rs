@@ -1,0 +1,30 @@
+//! The arguments of the verbs that answer questions about processes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::time_spec::Moment;
+
+/// The recording that a question is about.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QuerySourceArgs {
+    /// The capture, or the directory of a store; `-` is standard input.
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) file: PathBuf,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+}
+
+/// The time that a question is about.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QueryTimeArgs {
+    /// Consider only processes that ran at this time or later, for example -30s or 02:00 [default:
+    /// the start].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) since: Option<Moment>,
+    /// Consider only processes that ran at this time or earlier [default: the end].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) until: Option<Moment>,
+}

@@ -1,0 +1,56 @@
+//! The rows of the table `processes`.
+
+use pmon_analysis::life::{ColumnValue, LIFE_COLUMNS, Life, LifeRow};
+use pmon_sql::{Bound, ScanRequest};
+
+use super::scan::{RowClock, RowQueue, RowReader};
+use crate::query::QueryStep;
+
+/// Makes a row of each process.
+pub(crate) struct LifeRows {
+    /// Conditions on the process ID, and on the identity.
+    pids: Vec<Bound>,
+    ids: Vec<Bound>,
+}
+
+impl LifeRows {
+    pub(crate) fn new(request: &ScanRequest) -> Self {
+        let of = |name| {
+            let column = column(name);
+            request.bounds.iter().copied().filter(|bound| Some(bound.column) == column).collect()
+        };
+        Self { pids: of("pid"), ids: of("process_id") }
+    }
+
+    fn is_wanted(&self, life: &Life) -> bool {
+        let matches = |bounds: &[Bound], value: u64| {
+            i64::try_from(value).is_ok_and(|value| bounds.iter().all(|bound| bound.matches(value)))
+        };
+        matches(&self.pids, life.pid.into()) && matches(&self.ids, life.id.0)
+    }
+}
+
+impl RowReader for LifeRows {
+    type Row = Life;
+
+    fn step(&mut self, mut step: QueryStep<'_, '_>, rows: &mut RowQueue<Life>) {
+        if step.record.is_some() {
+            return;
+        }
+        while let Some(life) = step.pop() {
+            if self.is_wanted(&life) {
+                rows.push(life);
+            }
+        }
+    }
+
+    fn value<'a>(&self, row: &'a Life, clock: RowClock<'a>, column: usize) -> ColumnValue<'a> {
+        let row = LifeRow::new(row, clock.wall, clock.host);
+        LIFE_COLUMNS.get(column).map_or(ColumnValue::Null, |column| column.get(&row))
+    }
+}
+
+/// Returns the index of a column.
+pub(crate) fn column(name: &str) -> Option<usize> {
+    LIFE_COLUMNS.iter().position(|column| column.name == name)
+}

@@ -1,0 +1,105 @@
+//! The views, and the reference of all tables.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use pmon_analysis::life::ColumnType;
+use pmon_sql::{FUNCTIONS, Table as _};
+
+use super::{SqlRecording, tables};
+
+/// The views that have the columns of osquery's tables of program starts.
+pub(crate) const VIEWS: &str = "\
+CREATE VIEW process_events AS SELECT
+  pid,
+  coalesce(exe, filename) AS path,
+  CAST(NULL AS TEXT) AS mode,
+  cmdline(args) AS cmdline,
+  CAST(length(CAST(cmdline(args) AS BLOB)) AS INTEGER) AS cmdline_size,
+  CAST(NULL AS TEXT) AS env,
+  CAST(NULL AS INTEGER) AS env_count,
+  CAST(NULL AS INTEGER) AS env_size,
+  cwd,
+  CAST(coalesce(login_uid, 4294967295) AS INTEGER) AS auid,
+  uid, euid, gid, egid,
+  CAST(NULL AS INTEGER) AS owner_uid,
+  CAST(NULL AS INTEGER) AS owner_gid,
+  CAST(NULL AS INTEGER) AS atime,
+  CAST(NULL AS INTEGER) AS mtime,
+  CAST(NULL AS INTEGER) AS ctime,
+  CAST(NULL AS INTEGER) AS btime,
+  CAST(NULL AS TEXT) AS overflows,
+  CAST(coalesce(ppid, -1) AS INTEGER) AS parent,
+  CAST(timestamp_ns / 1000000000 AS INTEGER) AS time,
+  CAST(mono_ns / 1000000000 AS INTEGER) AS uptime,
+  printf('%d-%d-%d', mono_ns, cpu, seq) AS eid,
+  CAST(NULL AS INTEGER) AS fsuid,
+  CAST(NULL AS INTEGER) AS suid,
+  CAST(NULL AS INTEGER) AS fsgid,
+  CAST(NULL AS INTEGER) AS sgid,
+  CAST('execve' AS TEXT) AS syscall
+FROM execs;
+CREATE VIEW bpf_process_events AS SELECT
+  tid, pid,
+  CAST(coalesce(ppid, -1) AS INTEGER) AS parent,
+  uid, gid,
+  CAST(NULL AS INTEGER) AS cid,
+  CAST('0' AS TEXT) AS exit_code,
+  CAST(missed IS NOT NULL OR coalesce(args_truncated, 0) AS INTEGER) AS probe_error,
+  CAST('execve' AS TEXT) AS syscall,
+  coalesce(exe, filename) AS path,
+  cwd,
+  cmdline(args) AS cmdline,
+  CAST(NULL AS INTEGER) AS duration,
+  args AS json_cmdline,
+  CAST(mono_ns AS TEXT) AS ntime,
+  CAST(timestamp_ns / 1000000000 AS INTEGER) AS time,
+  CAST(seq AS INTEGER) AS eid
+FROM execs;
+";
+
+/// The names of the views.
+pub(crate) const VIEW_NAMES: [&str; 2] = ["process_events", "bpf_process_events"];
+
+/// Returns the names of all tables and views, each with its columns.
+pub(crate) fn columns(recording: &Arc<SqlRecording>) -> Vec<(&'static str, Vec<&'static str>)> {
+    let tables = tables(recording);
+    let names = |table: &super::RecordingTable| {
+        (table.name(), table.columns().iter().map(|column| column.name).collect())
+    };
+    tables.iter().map(names).chain(VIEW_NAMES.map(|name| (name, Vec::new()))).collect()
+}
+
+/// Returns the reference of the tables, views and functions in Markdown.
+pub(crate) fn markdown(recording: &Arc<SqlRecording>) -> String {
+    let mut text = String::new();
+    for table in tables(recording) {
+        let _ = write!(
+            text,
+            "### `{}`\n\n{}\n\n| column | type | meaning |\n| --- | --- | --- |\n",
+            table.name(),
+            table.doc()
+        );
+        for column in table.columns() {
+            let _ = writeln!(text, "| `{}` | {} | {} |", column.name, type_name(column.kind), column.doc);
+        }
+        text.push('\n');
+    }
+    text.push_str("### Views\n\n```sql\n");
+    text.push_str(VIEWS);
+    text.push_str("```\n\n### Functions\n\n| function | value |\n| --- | --- |\n");
+    for (function, doc) in FUNCTIONS {
+        let _ = writeln!(text, "| `{function}` | {doc} |");
+    }
+    text
+}
+
+fn type_name(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Integer => "integer",
+        ColumnType::Boolean => "0 or 1",
+        ColumnType::Timestamp => "time",
+        ColumnType::Text => "text",
+        ColumnType::TextList => "JSON array",
+    }
+}
