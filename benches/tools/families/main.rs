@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use rustix::process::{WaitOptions, getpgid, getpid, getppid, getsid, set_child_subreaper, setsid, wait};
+use rustix::process::{WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
 
 #[allow(unsafe_code, reason = "clone3(2) and _exit(2) have no safe wrapper")]
 mod sys;
@@ -166,9 +166,9 @@ fn announce(role: &str) -> anyhow::Result<()> {
 }
 
 fn print(role: &str) -> anyhow::Result<()> {
-    let ids = [getppid(), Some(getpgid(None)?), Some(getsid(None)?)];
-    let ids = ids.map(|id| id.map_or(0, |id| id.as_raw_nonzero().get()));
-    let line = format!("{role} {} {} {} {}\n", std::process::id(), ids[0], ids[1], ids[2]);
+    let parent = getppid().map_or(0, |id| id.as_raw_nonzero().get());
+    let (group, session) = sys::group_and_session();
+    let line = format!("{role} {} {parent} {group} {session}\n", std::process::id());
     // A single write, so that the lines of several processes do not mix.
     io::stdout().lock().write_all(line.as_bytes())?;
     Ok(io::stdout().flush()?)

@@ -1,5 +1,5 @@
-//! System calls without a safe wrapper: `clone3(2)` without a new stack, and an exit without
-//! destructors.
+//! System calls without a safe wrapper: `clone3(2)` without a new stack, an exit without
+//! destructors, and the process group and session, which rustix does not accept to be 0.
 
 use std::io;
 
@@ -35,6 +35,14 @@ pub(crate) fn fork(flags: u64, pid: Option<u32>) -> io::Result<u32> {
     // so its copy can continue to run any code.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, size_of::<CloneArgs>()) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as u32) }
+}
+
+/// Returns the process group and the session of this process. Each is 0 if its leader is in no
+/// namespace of this process, and in the children of the kernel's first process until they create
+/// one.
+pub(crate) fn group_and_session() -> (i32, i32) {
+    // SAFETY: the calls only return numbers, and cannot fail for the caller.
+    unsafe { (libc::getpgid(0), libc::getsid(0)) }
 }
 
 /// Exits this process without the destructors of the process that it is a copy of.

@@ -293,8 +293,9 @@ impl SignalForwarder {
 
 /// Whether this process is in the foreground of its terminal, and so receives its signals.
 fn is_in_foreground() -> bool {
-    let own = Some(getpgrp());
-    [stdio::stdin(), stdio::stdout(), stdio::stderr()].into_iter().any(|fd| tcgetpgrp(fd).ok() == own)
+    // rustix does not accept group 0, which a process without a controlling terminal can have.
+    let is_own = |group| group == getpgrp();
+    [stdio::stdin(), stdio::stdout(), stdio::stderr()].into_iter().any(|fd| tcgetpgrp(fd).is_ok_and(is_own))
 }
 
 /// Reads everything from a pipe, in a thread.
