@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use pmon_core::capture::FatalSignal;
+
+/// Number of the signal `SIGKILL`.
+const SIGKILL: u8 = 9;
+
 /// How a task ended, decoded from its raw wait status (`wait(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitStatus {
@@ -41,6 +46,16 @@ impl WaitStatus {
                 let name = signal_name(signal).map_or_else(|| format!("SIG{signal}"), str::to_owned);
                 format!("{name}{}", if core { " core" } else { "" })
             }
+        }
+    }
+
+    /// Returns whether the OOM killer killed the process; `None` if that is unknown. `signal` is what
+    /// was recorded of the signal.
+    pub fn is_oom_kill(self, signal: Option<&FatalSignal>) -> Option<bool> {
+        match self {
+            // The OOM killer sends no other signal.
+            Self::Killed { signal: SIGKILL, .. } => signal?.is_oom_kill(),
+            Self::Exited(_) | Self::Killed { .. } => Some(false),
         }
     }
 
@@ -124,6 +139,21 @@ mod tests {
             (signal_number("segv"), signal_number("SIGRTMIN"), signal_number("")),
             (Some(11), None, None)
         );
+    }
+
+    #[test]
+    fn the_oom_killer_kills_with_one_signal() {
+        let of = |raw, oom_victim| {
+            let signal = FatalSignal { oom_victim, ..FatalSignal::default() };
+            WaitStatus::from_raw(raw).is_oom_kill(Some(&signal))
+        };
+        for oom_victim in [None, Some(true), Some(false)] {
+            assert_eq!(of(9, oom_victim), oom_victim);
+            for raw in [0, 9 << 8, 11, 15] {
+                assert_eq!(of(raw, oom_victim), Some(false));
+            }
+        }
+        assert_eq!(WaitStatus::from_raw(9).is_oom_kill(None), None);
     }
 
     #[test]

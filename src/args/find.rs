@@ -12,6 +12,7 @@ Examples:
   pmon find night.pmon 'curl.*example.com'       who called curl, and when
   pmon find /var/lib/pmon backup --since -1d     in the last day of a store
   pmon find night.pmon '' --exit failed          every process that failed
+  pmon find night.pmon '' --exit oom             every process that the OOM killer killed
   pmon find night.pmon '^cc1' --longer-than 5s   slow compilations
   pmon find night.pmon ssh --json | jq .args     one JSON object per process";
 

@@ -49,7 +49,7 @@ pub(crate) struct ProcessArgs {
     #[arg(long, help_heading = SELECTION, value_name = "PATH", value_parser = parse_cgroup)]
     pub(crate) cgroup: Option<String>,
     /// Select only processes that ended so: an exit code, a signal such as SIGSEGV, `failed` (all
-    /// but code 0) or `killed`. Of events, this selects exits.
+    /// but code 0), `killed` or `oom` (by the OOM killer). Of events, this selects exits.
     #[arg(long, help_heading = SELECTION, value_name = "END,..", value_delimiter = ',')]
     pub(crate) exit: Vec<EndCondition>,
     /// Select only processes that existed at least this long, for example 2s. Of events, this

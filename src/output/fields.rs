@@ -306,24 +306,24 @@ fn process(
     };
     fields.optional(field!("code"), code);
     fields.optional(field!("term_signal"), signal);
-    fatal_signal(fields, status.map(|_| signal.is_some()), usage, context);
+    fatal_signal(fields, status.map(WaitStatus::from_raw), usage, context);
     let life = context.life.filter(|_| status.is_some());
     fields.optional(field!("duration_ns"), life.and_then(|life| life.duration_ns()));
     let args = context.life.and_then(|life| life.program.args.as_deref());
     fields.args(field!("args"), args);
 }
 
-/// Writes where the signal came from that killed a process. `is_killed` is whether a signal did;
-/// `None` if the process goes on, or if that is unknown.
+/// Writes where the signal came from that killed a process. `status` is that of the process;
+/// `None` if it goes on, or if that is unknown.
 fn fatal_signal(
     fields: &mut impl FieldWriter,
-    is_killed: Option<bool>,
+    status: Option<WaitStatus>,
     usage: Option<&Usage>,
     context: RenderContext<'_>,
 ) {
-    let signal = usage.map(|usage| usage.fatal_signal).filter(|_| is_killed == Some(true));
-    let is_oom_kill =
-        if is_killed == Some(false) { Some(false) } else { signal.and_then(|of| of.is_oom_kill()) };
+    let is_killed = matches!(status, Some(WaitStatus::Killed { .. }));
+    let signal = usage.map(|usage| usage.fatal_signal).filter(|_| is_killed);
+    let is_oom_kill = status.and_then(|status| status.is_oom_kill(signal.as_ref()));
     let (origin, code, sender) = match signal.map(|signal| signal.origin) {
         Some(SignalOrigin::Process { code, sender }) => (Some("process"), Some(code), Some(sender)),
         Some(SignalOrigin::Kernel { code }) => (Some("kernel"), Some(code), None),

@@ -17,7 +17,7 @@ pub(crate) fn ended(status: WaitStatus, life: &Life) -> String {
 /// origin is unknown, or if no signal killed the process.
 pub(crate) fn signal_origin(status: WaitStatus, pid: u32, of: &FatalSignal) -> String {
     let WaitStatus::Killed { signal, .. } = status else { return String::new() };
-    if of.is_oom_kill() == Some(true) {
+    if status.is_oom_kill(Some(of)) == Some(true) {
         return " from the OOM killer".into();
     }
     match of.origin {
@@ -43,8 +43,10 @@ mod tests {
 
     #[test]
     fn each_origin_is_named_in_a_few_words() {
-        let killed = WaitStatus::from_raw(11);
-        let text = |oom_victim, origin| signal_origin(killed, 7, &FatalSignal { oom_victim, origin });
+        let by = |signal, oom_victim, origin| {
+            signal_origin(WaitStatus::from_raw(signal), 7, &FatalSignal { oom_victim, origin })
+        };
+        let text = |oom_victim, origin| by(11, oom_victim, origin);
         let kernel = |code| text(Some(false), SignalOrigin::Kernel { code });
         let process = |pid, comm| {
             let sender = SignalSender { pid, comm: Comm(comm), ..SignalSender::default() };
@@ -58,8 +60,10 @@ mod tests {
         assert_eq!(kernel(77), " from the kernel (code 77)");
         assert_eq!(kernel(0), " from the kernel");
         assert_eq!(kernel(128), " from the kernel");
-        assert_eq!(text(Some(true), SignalOrigin::Kernel { code: 128 }), " from the OOM killer");
-        assert_eq!(text(Some(true), SignalOrigin::Unknown), " from the OOM killer");
+        let by_kernel = SignalOrigin::Kernel { code: 128 };
+        assert_eq!(by(9, Some(true), by_kernel), " from the OOM killer");
+        assert_eq!(by(9, Some(true), SignalOrigin::Unknown), " from the OOM killer");
+        assert_eq!(by(11, Some(true), by_kernel), " from the kernel");
         assert_eq!(text(Some(false), SignalOrigin::Unknown), "");
         let exited = WaitStatus::from_raw(3 << 8);
         let signal = FatalSignal { oom_victim: Some(true), origin: process(812, hostile) };

@@ -8,6 +8,7 @@ mod json;
 mod lineage;
 mod live;
 mod moment;
+mod oom;
 mod prove;
 mod stats;
 mod top;

@@ -81,7 +81,8 @@ impl ProcessCondition {
     /// Returns whether a process satisfies all conditions. `status` is `None` if it has not ended,
     /// or in an unknown way.
     pub fn matches(&self, process: &ProcessView<'_>, status: Option<WaitStatus>) -> bool {
-        (self.ends.is_empty() || status.is_some_and(|status| self.ends.iter().any(|end| end.matches(status))))
+        (self.ends.is_empty()
+            || status.is_some_and(|status| self.has_end(status, process.oom_killed) == Some(true)))
             && self.longer_than_ns.is_none_or(|min| process.age_ns.is_some_and(|age| age >= min))
             && self.comm.as_deref().is_none_or(|comm| process.comm == Some(comm))
             && self.has_uid(process.uid)
@@ -101,9 +102,9 @@ impl ProcessCondition {
             Some(LifeEnd::Ended { status, .. }) => status.map(Some),
             Some(LifeEnd::Unobserved { .. }) | None => None,
         };
-        let is_end = |status: WaitStatus| self.ends.iter().any(|end| end.matches(status));
+        let has_end = |status: WaitStatus| self.has_end(status, process.oom_killed);
         let decisions = [
-            (!self.ends.is_empty()).then(|| status.map(|status| status.is_some_and(is_end))),
+            (!self.ends.is_empty()).then(|| status.and_then(|status| status.map_or(Some(false), has_end))),
             self.longer_than_ns.map(|min| process.age_ns.map(|age| age >= min)),
             self.comm.as_deref().map(|comm| process.comm.map(|known| known == comm)),
             (!self.uids.is_empty()).then(|| process.uid.map(|uid| self.has_uid(Some(uid)))),
@@ -116,6 +117,15 @@ impl ProcessCondition {
             return Some(false);
         }
         decisions.all(|decision| decision.is_some()).then_some(true)
+    }
+
+    /// Returns whether an end is one of `ends`; `None` if that is unknown.
+    fn has_end(&self, status: WaitStatus, oom_killed: Option<bool>) -> Option<bool> {
+        let mut decisions = self.ends.iter().map(|end| end.decide(status, oom_killed));
+        match decisions.clone().any(|decision| decision == Some(true)) {
+            true => Some(true),
+            false => decisions.all(|decision| decision.is_some()).then_some(false),
+        }
     }
 
     fn has_uid(&self, uid: Option<(u32, u32)>) -> bool {
@@ -196,7 +206,9 @@ fn is_in_cgroup(cgroup: &[u8], path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::EndCondition::{Code, Signal};
+    use pmon_core::MonoNs;
+
+    use super::EndCondition::{Code, OomKilled, Signal};
     use super::*;
 
     const PROCESS: ProcessView<'static> = ProcessView {
@@ -206,6 +218,7 @@ mod tests {
         cgroup: Some(b"0::/system.slice/nginx.service"),
         uid: Some((33, 0)),
         age_ns: Some(500),
+        oom_killed: None,
     };
 
     fn exit(raw: u32) -> EventView<'static> {
@@ -326,6 +339,27 @@ mod tests {
             assert!(!condition.matches(&unknown.process, None), "{condition:?}");
             assert!(!condition.is_empty());
         }
+    }
+
+    #[test]
+    fn an_end_is_undecided_only_if_no_known_property_decides() {
+        let killed = |oom_killed| ProcessView { oom_killed, ..PROCESS };
+        let ended = |raw| Some(LifeEnd::Ended { time: MonoNs(1), status: Some(WaitStatus::from_raw(raw)) });
+        let of =
+            |ends: &[EndCondition]| ProcessCondition { ends: ends.to_vec(), ..ProcessCondition::default() };
+        let (oom, oom_or_9) = (of(&[OomKilled]), of(&[OomKilled, Signal(9)]));
+        for known in [None, Some(true), Some(false)] {
+            assert_eq!(oom.decide(&killed(known), ended(9)), known);
+            assert_eq!(oom.matches(&killed(known), exit(9).status), known == Some(true));
+            assert_eq!(oom.decide(&killed(known), ended(0)), Some(false));
+            assert_eq!(oom_or_9.decide(&killed(known), ended(9)), Some(true));
+            assert!(oom_or_9.matches(&killed(known), exit(9).status));
+        }
+        let oom_or_11 = of(&[Signal(11), OomKilled]);
+        assert_eq!(oom_or_11.decide(&killed(None), ended(9)), None);
+        assert_eq!(oom_or_11.decide(&killed(Some(false)), ended(9)), Some(false));
+        assert_eq!(oom.decide(&killed(None), Some(LifeEnd::Running)), Some(false));
+        assert_eq!(oom.decide(&killed(None), None), None);
     }
 
     #[test]

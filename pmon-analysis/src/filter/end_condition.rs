@@ -18,24 +18,28 @@ pub enum EndCondition {
     Failed,
     /// A signal killed the process.
     Killed,
+    /// The OOM killer killed the process.
+    OomKilled,
 }
 
 /// A text is no condition on the end of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("use an exit code from 0 to 255, a signal such as SIGSEGV or SIG34, `failed` or `killed`")]
+#[error("use an exit code from 0 to 255, a signal such as SIGSEGV or SIG34, `failed`, `killed` or `oom`")]
 pub struct EndConditionError;
 
 impl EndCondition {
-    /// Returns whether a process that ended with this status satisfies the condition.
-    pub fn matches(self, status: WaitStatus) -> bool {
-        match (self, status) {
+    /// Returns whether a process that ended with this status satisfies the condition; `None` if
+    /// that is unknown. `oom_killed` is whether the OOM killer killed the process, if that is known.
+    pub fn decide(self, status: WaitStatus, oom_killed: Option<bool>) -> Option<bool> {
+        Some(match (self, status) {
             (Self::Code(code), WaitStatus::Exited(own)) => code == own,
             (Self::Signal(signal), WaitStatus::Killed { signal: own, .. }) => signal == own,
             (Self::Failed, status) => !status.is_success(),
             (Self::Killed, WaitStatus::Killed { .. }) => true,
+            (Self::OomKilled, WaitStatus::Killed { .. }) => return oom_killed,
             (Self::Code(_), WaitStatus::Killed { .. })
-            | (Self::Signal(_) | Self::Killed, WaitStatus::Exited(_)) => false,
-        }
+            | (Self::Signal(_) | Self::Killed | Self::OomKilled, WaitStatus::Exited(_)) => false,
+        })
     }
 }
 
@@ -49,6 +53,7 @@ impl FromStr for EndCondition {
         match text {
             "failed" => Ok(Self::Failed),
             "killed" => Ok(Self::Killed),
+            "oom" => Ok(Self::OomKilled),
             // A real-time signal has a number instead of a name.
             name => name
                 .strip_prefix("SIG")
@@ -71,6 +76,7 @@ impl fmt::Display for EndCondition {
             },
             Self::Failed => f.write_str("failed"),
             Self::Killed => f.write_str("killed"),
+            Self::OomKilled => f.write_str("oom"),
         }
     }
 }
@@ -88,6 +94,7 @@ mod tests {
             ("SIG34", EndCondition::Signal(34)),
             ("failed", EndCondition::Failed),
             ("killed", EndCondition::Killed),
+            ("oom", EndCondition::OomKilled),
         ] {
             assert_eq!(text.parse(), Ok(condition));
             assert_eq!(condition.to_string(), text);
@@ -110,7 +117,19 @@ mod tests {
             (EndCondition::Failed, [false, true, true, true, true]),
             (EndCondition::Killed, [false, false, false, true, true]),
         ] {
-            assert_eq!(statuses.map(|status| condition.matches(status)), expected, "{condition}");
+            for oom_killed in [None, Some(true), Some(false)] {
+                let decisions = statuses.map(|status| condition.decide(status, oom_killed));
+                assert_eq!(decisions, expected.map(Some), "{condition}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_oom_kill_is_unknown_unless_it_was_observed() {
+        let decide = |raw, oom| EndCondition::OomKilled.decide(WaitStatus::from_raw(raw), oom);
+        for oom in [None, Some(true), Some(false)] {
+            assert_eq!(decide(9, oom), oom);
+            assert_eq!((decide(0, oom), decide(9 << 8, oom)), (Some(false), Some(false)));
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct ProcessView<'a> {
     pub uid: Option<(u32, u32)>,
     /// Time since the start of the process, in ns.
     pub age_ns: Option<u64>,
+    /// Whether the OOM killer killed the process; unknown before its end.
+    pub oom_killed: Option<bool>,
 }
 
 impl<'a> From<&'a Details> for ProcessView<'a> {
@@ -37,6 +39,7 @@ impl<'a> From<&'a Details> for ProcessView<'a> {
             cgroup: details.cgroup.as_deref(),
             uid: details.ids.map(|ids| (ids.uid, ids.euid)),
             age_ns: None,
+            oom_killed: None,
         }
     }
 }
@@ -58,6 +61,7 @@ impl<'a> ProcessView<'a> {
             cgroup: process.cgroup(),
             uid: process.uid(),
             age_ns: process.age_at(time),
+            oom_killed: None,
         }
     }
 
@@ -71,6 +75,7 @@ impl<'a> ProcessView<'a> {
             cgroup: program.cgroup.as_deref(),
             uid: life.uid,
             age_ns: life.observed_ns(now),
+            oom_killed: life.oom_killed(),
         }
     }
 }
@@ -94,6 +99,7 @@ impl ProcessLookup for ProcessTable {
         ProcessView {
             comm: self.name(pid),
             age_ns: live.and_then(|live| self.age_ns(live, time)),
+            oom_killed: self.last_oom_kill(),
             ..live.map(ProcessView::from).unwrap_or_default()
         }
     }
@@ -105,7 +111,8 @@ impl ProcessLookup for LifeTracker {
     }
 
     fn view(&self, pid: Tgid, time: MonoNs) -> ProcessView<'_> {
-        self.last_process(pid).map(|process| ProcessView::of_model(process, time)).unwrap_or_default()
+        let view = self.last_process(pid).map(|process| ProcessView::of_model(process, time));
+        ProcessView { oom_killed: self.last_oom_kill(), ..view.unwrap_or_default() }
     }
 }
 

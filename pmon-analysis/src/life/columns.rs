@@ -98,13 +98,6 @@ impl<'a> LifeRow<'a> {
         }
     }
 
-    fn oom_killed(&self) -> Option<bool> {
-        match self.life.status()? {
-            WaitStatus::Exited(_) => Some(false),
-            WaitStatus::Killed { .. } => self.life.signal.as_ref()?.signal.is_oom_kill(),
-        }
-    }
-
     /// Returns the origin of the signal that killed the process.
     fn origin(&self) -> Option<SignalOrigin> {
         self.signal()?;
@@ -294,7 +287,7 @@ pub const LIFE_COLUMNS: &[LifeColumn] = columns! { LifeColumn;
         |row| row.life.status().map(|_| row.signal().is_some_and(|(_, core)| core));
     oom_killed: Boolean,
         "Whether the OOM killer killed the process; null also while it runs.",
-        |row| row.oom_killed();
+        |row| row.life.oom_killed();
     signal_origin: Text,
         "Who sent the signal that killed the process: `process` or `kernel`; null also if no signal did.",
         |row| match row.origin() {

@@ -176,6 +176,12 @@ impl Life {
         }
     }
 
+    /// Returns whether the OOM killer killed the process; `None` if that is unknown, or before its
+    /// end.
+    pub fn oom_killed(&self) -> Option<bool> {
+        self.status()?.is_oom_kill(self.signal.as_ref().map(|of| &of.signal))
+    }
+
     /// Returns the parent and all further ancestors, the parent first.
     pub fn ancestors(&self) -> impl Iterator<Item = &Ancestor> {
         self.parent.iter().flat_map(|parent| parent.chain())

@@ -44,6 +44,8 @@ pub struct LifeTracker {
     dropped: u64,
     /// Start times in clock ticks that the scan at the start of the recording will find.
     scan: HashMap<Tgid, u64>,
+    /// Whether the OOM killer killed the process that the last record ended, if that is known.
+    last_oom_kill: Option<bool>,
 }
 
 impl LifeTracker {
@@ -60,6 +62,7 @@ impl LifeTracker {
             recently_ended: RecentlyEnded::default(),
             dropped: 0,
             scan: HashMap::new(),
+            last_oom_kill: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl LifeTracker {
 
     /// Applies the next record.
     pub fn apply(&mut self, record: &Record<'_>) {
+        self.last_oom_kill = None;
         self.model.apply(record);
         match record {
             Record::Event(datagram, usage) => {
@@ -200,6 +204,12 @@ impl LifeTracker {
         self.model.last_exit()
     }
 
+    /// Returns whether the OOM killer killed the process that the last record ended, if that is
+    /// known.
+    pub fn last_oom_kill(&self) -> Option<bool> {
+        self.last_oom_kill
+    }
+
     /// Notes that no event happened between the latest one and `time`.
     pub fn advance_to(&mut self, time: MonoNs) {
         self.model.advance_to(time);
@@ -263,6 +273,7 @@ impl LifeTracker {
 
     fn exit(&mut self, time: MonoNs, task: Task, usage: Option<&Usage>) {
         let exit = self.model.last_exit();
+        self.last_oom_kill = ProcessExit::is_oom_kill(exit, usage);
         let Some(state) = self.state_of(task.tgid, time) else { return };
         let has_ended = matches!(exit, Some(ProcessExit::Ended { .. }));
         if let Some(usage) = usage.filter(|_| task.is_leader() || has_ended) {

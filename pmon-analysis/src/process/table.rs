@@ -56,6 +56,8 @@ pub struct ProcessTable {
     era: u64,
     /// Effect of the latest record on its process, if it is an exit.
     last_exit: Option<ProcessExit>,
+    /// Whether the OOM killer killed the process that the latest record ended, if that is known.
+    last_oom_kill: Option<bool>,
     live: Option<Box<LiveProcesses>>,
     /// Number of processes dropped for lack of memory.
     dropped: u64,
@@ -80,11 +82,12 @@ impl ProcessTable {
 
     /// Applies the next record.
     pub fn apply(&mut self, record: &OwnedRecord) {
-        self.last_exit = None;
+        (self.last_exit, self.last_oom_kill) = (None, None);
         match record {
             OwnedRecord::Event(item) => {
                 if let Some(event) = &item.event {
                     self.apply_event(event, item.details.as_deref(), item.usage.as_deref());
+                    self.last_oom_kill = ProcessExit::is_oom_kill(self.last_exit, item.usage.as_deref());
                 }
             }
             OwnedRecord::Details(details) => self.apply_details(details),
@@ -113,6 +116,12 @@ impl ProcessTable {
     /// Returns the effect of the latest record on its process, if it was an exit.
     pub fn last_exit(&self) -> Option<ProcessExit> {
         self.last_exit
+    }
+
+    /// Returns whether the OOM killer killed the process that the latest record ended, if that is
+    /// known.
+    pub fn last_oom_kill(&self) -> Option<bool> {
+        self.last_oom_kill
     }
 
     /// Returns the process with this ID, which may have ended.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use pmon_core::capture::ProcessState;
+use pmon_core::capture::{ProcessState, Usage};
 use pmon_core::{MonoNs, Task, Tid};
+
+use crate::wait_status::WaitStatus;
 
 /// Maximum distance in ns between exits whose order is uncertain, because two CPUs emit events in
 /// any order. If a thread exits with code 0 this soon after another thread, it may have exited
@@ -24,6 +26,15 @@ pub enum ProcessExit {
     },
     /// The capture does not show whether the process has other threads.
     Unknown,
+}
+
+impl ProcessExit {
+    /// Returns whether the OOM killer killed the process that an exit with this effect has ended;
+    /// `None` without an end, or if that is unknown. `usage` is that of the exit.
+    pub(crate) fn is_oom_kill(exit: Option<Self>, usage: Option<&Usage>) -> Option<bool> {
+        let Some(Self::Ended { status }) = exit else { return None };
+        WaitStatus::from_raw(status).is_oom_kill(usage.map(|usage| &usage.fatal_signal))
+    }
 }
 
 /// What the exits of a process's threads have shown so far.

@@ -229,11 +229,14 @@ impl Triggers {
             }
             _ => {}
         }
-        let process = model.get(task.tgid);
+        let view = model.get(task.tgid).map(|process| ProcessView::of_model(process, event.time));
+        let ended = status.map(WaitStatus::from_raw);
+        let signal = usage.map(|usage| &usage.fatal_signal);
+        let oom_killed = ended.and_then(|status| status.is_oom_kill(signal));
         let view = EventView {
             kind: event.kind(),
-            status: status.map(WaitStatus::from_raw),
-            process: process.map(|process| ProcessView::of_model(process, event.time)).unwrap_or_default(),
+            status: ended,
+            process: ProcessView { oom_killed, ..view.unwrap_or_default() },
         };
         let summary = |process: &ProcessView<'_>| ProcessSummary {
             pid: task.tgid,
@@ -265,6 +268,7 @@ impl Triggers {
                 cgroup: read.cgroup.or(known.cgroup),
                 uid: read.uid.or(known.uid),
                 age_ns: known.age_ns,
+                oom_killed: None,
             },
         };
         let summary = |process: &ProcessView<'_>| ProcessSummary {

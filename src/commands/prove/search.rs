@@ -254,6 +254,7 @@ impl Search {
             cgroup: program.cgroup.as_deref(),
             uid: life.uid,
             age_ns: life.observed_ns(self.now),
+            oom_killed: life.oom_killed(),
         };
         self.condition.decide(&view, Some(end))
     }
