@@ -28,6 +28,14 @@ pub const FUNCTIONS: &[(&str, &str)] = &[
         "regexp(pattern, text)",
         "Whether a regular expression matches a part of the text; also `text REGEXP pattern`.",
     ),
+    (
+        "regex_match(text, pattern, group)",
+        "What a group of the first match of a regular expression matches, as in osquery; group 0 is the whole match; null without a match.",
+    ),
+    (
+        "split(text, separators, index)",
+        "Part of a text between characters of `separators`, as in osquery: without empty parts, counted from 0, without spaces around it; null if there is no such part.",
+    ),
 ];
 
 /// Adds the functions. `now` is the current time in ns since 1970.
@@ -54,20 +62,47 @@ pub(crate) fn register(connection: &Connection, now: Arc<AtomicI64>) -> Result<(
         Ok(args.map(|args| args.join(" ")))
     })?;
     connection.create_scalar_function("regexp", 2, flags, |ctx| {
-        let regex: Arc<Regex> = ctx.get_or_create_aux(0, |pattern| {
-            let pattern = text(pattern).unwrap_or_default();
-            let pattern =
-                std::str::from_utf8(pattern).map_err(|error| format!("a regular expression: {error}"))?;
-            let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-            built.map_err(|error| error.to_string())
-        })?;
+        let regex: Arc<Regex> = ctx.get_or_create_aux(0, compile)?;
         Ok(match ctx.get_raw(1) {
             ValueRef::Null => None,
             ValueRef::Text(text) | ValueRef::Blob(text) => Some(regex.is_match(text)),
             ValueRef::Integer(number) => Some(regex.is_match(number.to_string().as_bytes())),
             ValueRef::Real(number) => Some(regex.is_match(number.to_string().as_bytes())),
         })
+    })?;
+    connection.create_scalar_function("regex_match", 3, flags, |ctx| {
+        let regex: Arc<Regex> = ctx.get_or_create_aux(1, compile)?;
+        let (Some(text), Some(group)) = (text(ctx.get_raw(0)), index(ctx.get_raw(2))) else {
+            return Ok(None);
+        };
+        let part = regex.captures(text).and_then(|captures| Some(captures.get(group)?.as_bytes().to_vec()));
+        Ok(part.map(into_text))
+    })?;
+    connection.create_scalar_function("split", 3, flags, |ctx| {
+        let (Some(text), Some(separators)) = (text(ctx.get_raw(0)), text(ctx.get_raw(1))) else {
+            return Ok(None);
+        };
+        let parts = text.split(|byte| separators.contains(byte)).filter(|part| !part.is_empty());
+        let part = index(ctx.get_raw(2)).and_then(|index| parts.into_iter().nth(index));
+        Ok(part.map(|part| into_text(part.trim_ascii().to_vec())))
     })
+}
+
+/// Compiles a regular expression.
+fn compile(pattern: ValueRef<'_>) -> std::result::Result<Regex, String> {
+    let pattern = text(pattern).unwrap_or_default();
+    let pattern = std::str::from_utf8(pattern).map_err(|error| format!("a regular expression: {error}"))?;
+    let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
+    built.map_err(|error| error.to_string())
+}
+
+/// Returns a text as UTF-8, with U+FFFD in place of other bytes.
+fn into_text(text: Vec<u8>) -> String {
+    String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn index(value: ValueRef<'_>) -> Option<usize> {
+    usize::try_from(integer(value)?).ok()
 }
 
 fn ago(ctx: &Context<'_>, now: i64) -> Result<Option<i64>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pmon_analysis::life::{ColumnType, ColumnValue};
 
-use crate::table::{Scan, ScanError, TableColumn};
+use crate::table::{Scan, ScanError, TableColumn, column_bit};
 
 /// The end of a chain of rows.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -65,7 +65,8 @@ impl RowIndex {
         keys: &[usize],
         (max_bytes, purpose): (usize, &str),
     ) -> Result<Self, ScanError> {
-        let others = (0..columns.len()).filter(|column| used >> column & 1 == 1 && !keys.contains(column));
+        let others =
+            (0..columns.len()).filter(|&column| used & column_bit(column) != 0 && !keys.contains(&column));
         let mut index = Self {
             kinds: columns.iter().map(|column| column.kind).collect(),
             stored: keys.iter().copied().chain(others).collect(),
@@ -306,11 +307,11 @@ mod tests {
     use super::*;
 
     const COLUMNS: [TableColumn; 5] = [
-        TableColumn { name: "id", kind: ColumnType::Integer, doc: "" },
-        TableColumn { name: "name", kind: ColumnType::Text, doc: "" },
-        TableColumn { name: "flag", kind: ColumnType::Boolean, doc: "" },
-        TableColumn { name: "time", kind: ColumnType::Timestamp, doc: "" },
-        TableColumn { name: "list", kind: ColumnType::TextList, doc: "" },
+        TableColumn { name: "id", kind: ColumnType::Integer, doc: "", is_hidden: false },
+        TableColumn { name: "name", kind: ColumnType::Text, doc: "", is_hidden: false },
+        TableColumn { name: "flag", kind: ColumnType::Boolean, doc: "", is_hidden: false },
+        TableColumn { name: "time", kind: ColumnType::Timestamp, doc: "", is_hidden: false },
+        TableColumn { name: "list", kind: ColumnType::TextList, doc: "", is_hidden: false },
     ];
 
     struct Rows(Vec<[ColumnValue<'static>; 5]>, usize);

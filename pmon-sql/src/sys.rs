@@ -17,7 +17,7 @@ use rusqlite::{Connection, Error, Result};
 
 use crate::plan::Plan;
 use crate::row_index::{Lookup, Matches, NONE, RowIndex};
-use crate::table::{Bound, BoundOp, Scan, ScanError, ScanRequest, Table};
+use crate::table::{Bound, BoundOp, Scan, ScanError, ScanRequest, Table, column_bit};
 use crate::value::to_sql;
 
 /// Estimated cost of reading a whole table.
@@ -65,7 +65,7 @@ impl TableEntry {
         let state = lookups.entry(plan.clone()).or_default();
         state.uses = state.uses.saturating_add(1);
         if state.index.is_none() && state.uses > 1 {
-            let request = ScanRequest { used: plan.used | 1 << key, bounds: Vec::new() };
+            let request = ScanRequest { used: plan.used | column_bit(key), bounds: Vec::new() };
             let mut scan = self.table.scan(&request).map_err(failed)?;
             let columns = self.table.columns();
             let limit = (self.max_index_bytes, "the join");
@@ -82,7 +82,8 @@ impl TableEntry {
                 ColumnType::Integer | ColumnType::Boolean => "INTEGER",
                 ColumnType::Timestamp | ColumnType::Text | ColumnType::TextList => "TEXT",
             };
-            let _ = write!(sql, "{}\"{}\" {kind}", if at > 0 { ", " } else { "" }, column.name);
+            let hidden = if column.is_hidden { " HIDDEN" } else { "" };
+            let _ = write!(sql, "{}\"{}\" {kind}{hidden}", if at > 0 { ", " } else { "" }, column.name);
         }
         sql + ")"
     }
@@ -249,7 +250,7 @@ unsafe impl VTabCursor for Cursor<'_> {
             let value = bound(value, op).filter(|_| !is_text)?;
             Some(Bound { column, op, value })
         });
-        let grouped = plan.groups.iter().fold(0, |mask, column| mask | 1 << column);
+        let grouped = plan.groups.iter().fold(0, |mask, &column| mask | column_bit(column));
         let request = ScanRequest { used: plan.used | grouped, bounds: bounds.collect() };
         let mut scan = self.entry.table.scan(&request).map_err(failed)?;
         if plan.groups.is_empty() {

@@ -13,6 +13,8 @@ pub struct TableColumn {
     pub kind: ColumnType,
     /// Meaning, with the unit.
     pub doc: &'static str,
+    /// Whether `SELECT *` leaves the column out.
+    pub is_hidden: bool,
 }
 
 /// Why a scan failed.
@@ -23,7 +25,7 @@ pub trait Table: Send + Sync {
     /// Returns the name of the table.
     fn name(&self) -> &'static str;
 
-    /// Returns the columns, at most 63.
+    /// Returns the columns.
     fn columns(&self) -> &[TableColumn];
 
     /// Begins to compute the rows.
@@ -49,7 +51,8 @@ pub trait Scan {
 /// What a query needs of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanRequest {
-    /// The columns that the query reads, as a mask: bit `n` is column `n`.
+    /// The columns that the query reads, as a mask: bit `n` is column `n`, and bit 63 stands for
+    /// column 63 and all later ones.
     pub used: u64,
     /// Conditions that all wanted rows fulfil. A scan may return other rows as well, which the
     /// query then ignores.
@@ -59,8 +62,13 @@ pub struct ScanRequest {
 impl ScanRequest {
     /// Returns whether the query reads a column.
     pub fn uses(&self, column: usize) -> bool {
-        column < 64 && self.used >> column & 1 == 1
+        self.used & column_bit(column) != 0
     }
+}
+
+/// Returns the bit of a column in [`ScanRequest::used`].
+pub(crate) fn column_bit(column: usize) -> u64 {
+    1 << column.min(63)
 }
 
 /// A condition on an integer column.

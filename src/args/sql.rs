@@ -41,6 +41,9 @@ pub(crate) struct SqlArgs {
     /// Format of the results.
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) format: OutputFormat,
+    /// Give `start_time` of `processes` the value that it has in osquery: seconds since 1970.
+    #[arg(long)]
+    pub(crate) osquery: bool,
     /// End a statement after this time, for example 30s.
     #[arg(long, value_name = "DURATION", value_parser = parse_std_duration)]
     pub(crate) timeout: Option<Duration>,

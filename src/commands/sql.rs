@@ -11,7 +11,7 @@ use pmon_sql::{Database, Interruption, QueryError, StopReason, Table};
 use crate::args::{QuerySourceArgs, SqlArgs};
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
-use crate::sql::{OutputFormat, OutputSink, Shell, SqlRecording, VIEWS, markdown, tables};
+use crate::sql::{OutputFormat, OutputSink, Shell, SqlRecording, VIEWS, markdown, table_names, tables};
 use crate::terminal;
 
 /// Maximum size in bytes of the statements on standard input.
@@ -20,7 +20,7 @@ const MAX_SQL: u64 = 1 << 20;
 /// Runs the verb.
 pub(crate) fn run(args: &SqlArgs) -> Result<u8, Failure> {
     let source = QuerySourceArgs { file: args.file.clone().unwrap_or_default(), host: args.host.clone() };
-    let recording = Arc::new(SqlRecording::new(source, args.time.clone()));
+    let recording = Arc::new(SqlRecording::new(source, args.time.clone(), args.osquery));
     if args.schema {
         terminal::print(&markdown(&recording))?;
         return Ok(exit::DONE);
@@ -126,6 +126,14 @@ fn execute<W: Write>(
 
 /// Describes a mistake in a statement, with its place.
 fn mistake(sql: &str, message: &str, position: Option<usize>) -> String {
+    let tables;
+    let message = match message.strip_prefix("no such table: ") {
+        Some(_) => {
+            tables = format!("{message}; the tables are {}", table_names().join(", "));
+            &tables
+        }
+        None => message,
+    };
     let Some((position, before)) = position.and_then(|at| Some((at, sql.get(..at)?))) else {
         return format!("SQL: {message}");
     };

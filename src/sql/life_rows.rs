@@ -3,6 +3,7 @@
 use pmon_analysis::life::{ColumnValue, LIFE_COLUMNS, Life, LifeRow};
 use pmon_sql::{Bound, ScanRequest};
 
+use super::osquery::{self, OSQUERY_COLUMNS};
 use super::scan::{RowClock, RowQueue, RowReader};
 use crate::query::QueryStep;
 
@@ -11,15 +12,19 @@ pub(crate) struct LifeRows {
     /// Conditions on the process ID, and on the identity.
     pids: Vec<Bound>,
     ids: Vec<Bound>,
+    /// The column that has osquery's value, if one does.
+    osquery_start: Option<usize>,
 }
 
 impl LifeRows {
-    pub(crate) fn new(request: &ScanRequest) -> Self {
+    /// Creates a reader. With `for_osquery`, `start_time` has osquery's value.
+    pub(crate) fn new(request: &ScanRequest, for_osquery: bool) -> Self {
         let of = |name| {
             let column = column(name);
             request.bounds.iter().copied().filter(|bound| Some(bound.column) == column).collect()
         };
-        Self { pids: of("pid"), ids: of("process_id") }
+        let osquery_start = if for_osquery { column("start_time") } else { None };
+        Self { pids: of("pid"), ids: of("process_id"), osquery_start }
     }
 
     fn is_wanted(&self, life: &Life) -> bool {
@@ -46,7 +51,15 @@ impl RowReader for LifeRows {
 
     fn value<'a>(&self, row: &'a Life, clock: RowClock<'a>, column: usize) -> ColumnValue<'a> {
         let row = LifeRow::new(row, clock.wall, clock.host);
-        LIFE_COLUMNS.get(column).map_or(ColumnValue::Null, |column| column.get(&row))
+        if self.osquery_start == Some(column) {
+            return osquery::start_time(&row);
+        }
+        match LIFE_COLUMNS.get(column) {
+            Some(column) => column.get(&row),
+            None => OSQUERY_COLUMNS
+                .get(column - LIFE_COLUMNS.len())
+                .map_or(ColumnValue::Null, |column| column.get(&row)),
+        }
     }
 }
 

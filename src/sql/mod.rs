@@ -3,6 +3,7 @@
 mod event_rows;
 mod gap_rows;
 mod life_rows;
+mod osquery;
 mod output;
 mod recording;
 mod scan;
@@ -12,6 +13,6 @@ mod table;
 
 pub(crate) use output::{OutputFormat, OutputSink};
 pub(crate) use recording::SqlRecording;
-pub(crate) use schema::{VIEWS, markdown};
+pub(crate) use schema::{VIEWS, markdown, table_names};
 pub(crate) use shell::Shell;
 pub(crate) use table::{RecordingTable, tables};

@@ -18,6 +18,8 @@ use crate::time_spec::Moment;
 pub(crate) struct SqlRecording {
     source: QuerySourceArgs,
     time: QueryTimeArgs,
+    /// Whether `processes` has the types of osquery's table of that name.
+    pub(crate) for_osquery: bool,
     pub(crate) interruption: Arc<Interruption>,
     /// Whether standard input was read.
     is_used: AtomicBool,
@@ -29,10 +31,11 @@ pub(crate) struct SqlRecording {
 
 impl SqlRecording {
     /// Creates the description of a recording, which is not opened yet.
-    pub(crate) fn new(source: QuerySourceArgs, time: QueryTimeArgs) -> Self {
+    pub(crate) fn new(source: QuerySourceArgs, time: QueryTimeArgs, for_osquery: bool) -> Self {
         Self {
             source,
             time,
+            for_osquery,
             interruption: Arc::default(),
             is_used: AtomicBool::new(false),
             failure: Mutex::default(),

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pmon_analysis::life::ColumnType;
-use pmon_sql::{FUNCTIONS, Table as _};
+use pmon_analysis::tables::EVENT_TABLES;
+use pmon_sql::{FUNCTIONS, Table as _, TableColumn};
 
+use super::osquery;
 use super::{SqlRecording, tables};
 
-/// The views that have the columns of osquery's tables of program starts.
+/// The views that have the names and columns of osquery's tables.
 pub(crate) const VIEWS: &str = "\
 CREATE VIEW process_events AS SELECT
   pid,
@@ -56,10 +58,35 @@ CREATE VIEW bpf_process_events AS SELECT
   CAST(timestamp_ns / 1000000000 AS INTEGER) AS time,
   CAST(seq AS INTEGER) AS eid
 FROM execs;
+CREATE VIEW hash AS SELECT
+  path,
+  CAST(NULL AS TEXT) AS directory,
+  CAST(NULL AS TEXT) AS md5,
+  CAST(NULL AS TEXT) AS sha1,
+  CAST(NULL AS TEXT) AS sha256
+FROM (
+  SELECT exe AS path FROM execs GROUP BY exe
+  UNION SELECT exe FROM processes GROUP BY exe
+  UNION SELECT filename FROM execs WHERE exe IS NULL
+) WHERE path IS NOT NULL;
+CREATE VIEW uptime AS SELECT
+  CAST(total_seconds / 86400 AS INTEGER) AS days,
+  CAST(total_seconds / 3600 % 24 AS INTEGER) AS hours,
+  CAST(total_seconds / 60 % 60 AS INTEGER) AS minutes,
+  CAST(total_seconds % 60 AS INTEGER) AS seconds,
+  CAST(total_seconds AS INTEGER) AS total_seconds
+FROM (SELECT max(mono_ns) / 1000000000 AS total_seconds FROM events);
 ";
 
 /// The names of the views.
-pub(crate) const VIEW_NAMES: [&str; 2] = ["process_events", "bpf_process_events"];
+pub(crate) const VIEW_NAMES: [&str; 4] = ["process_events", "bpf_process_events", "hash", "uptime"];
+
+/// Returns the names of all tables and views.
+pub(crate) fn table_names() -> Vec<&'static str> {
+    let events = EVENT_TABLES.iter().map(|table| table.name);
+    let tables = std::iter::once("processes").chain(events).chain(["losses", "coverage", "hosts"]);
+    tables.chain(VIEW_NAMES).collect()
+}
 
 /// Returns the names of all tables and views, each with its columns.
 pub(crate) fn columns(recording: &Arc<SqlRecording>) -> Vec<(&'static str, Vec<&'static str>)> {
@@ -80,10 +107,12 @@ pub(crate) fn markdown(recording: &Arc<SqlRecording>) -> String {
             table.name(),
             table.doc()
         );
-        for column in table.columns() {
-            let _ = writeln!(text, "| `{}` | {} | {} |", column.name, type_name(column.kind), column.doc);
+        let (hidden, shown): (Vec<_>, Vec<_>) = table.columns().iter().partition(|column| column.is_hidden);
+        push_columns(&mut text, &shown);
+        if !hidden.is_empty() {
+            text.push_str(osquery::HIDDEN_DOC);
+            push_columns(&mut text, &hidden);
         }
-        text.push('\n');
     }
     text.push_str("### Views\n\n```sql\n");
     text.push_str(VIEWS);
@@ -92,6 +121,13 @@ pub(crate) fn markdown(recording: &Arc<SqlRecording>) -> String {
         let _ = writeln!(text, "| `{function}` | {doc} |");
     }
     text
+}
+
+fn push_columns(text: &mut String, columns: &[&TableColumn]) {
+    for TableColumn { name, kind, doc, .. } in columns {
+        let _ = writeln!(text, "| `{name}` | {} | {doc} |", type_name(*kind));
+    }
+    text.push('\n');
 }
 
 fn type_name(kind: ColumnType) -> &'static str {

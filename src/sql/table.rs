@@ -10,6 +10,7 @@ use super::SqlRecording;
 use super::event_rows::EventRows;
 use super::gap_rows::{GapRows, HostRows, LossRows};
 use super::life_rows::{self, LifeRows};
+use super::osquery::{self, OSQUERY_COLUMNS};
 use super::recording::range;
 use super::scan::RecordingScan;
 
@@ -35,23 +36,38 @@ pub(crate) fn tables(recording: &Arc<SqlRecording>) -> Vec<RecordingTable> {
     let kinds = std::iter::once(TableKind::Processes).chain(events);
     let kinds = kinds.chain([TableKind::Losses, TableKind::Coverage, TableKind::Hosts]);
     kinds
-        .map(|kind| RecordingTable { recording: Arc::clone(recording), kind, columns: kind.columns() })
+        .map(|kind| {
+            let columns = kind.columns(recording.for_osquery);
+            RecordingTable { recording: Arc::clone(recording), kind, columns }
+        })
         .collect()
 }
 
 impl TableKind {
-    fn columns(self) -> Vec<TableColumn> {
+    /// Returns the columns. With `for_osquery`, those of `processes` have osquery's types.
+    fn columns(self, for_osquery: bool) -> Vec<TableColumn> {
+        macro_rules! column {
+            ($c:expr, $is_hidden:expr) => {
+                TableColumn { name: $c.name, kind: $c.kind, doc: $c.doc, is_hidden: $is_hidden }
+            };
+        }
         macro_rules! columns {
             ($columns:expr) => {
-                $columns.iter().map(|c| TableColumn { name: c.name, kind: c.kind, doc: c.doc }).collect()
+                $columns.iter().map(|c| column!(c, false)).collect()
             };
         }
         match self {
-            Self::Processes => columns!(LIFE_COLUMNS),
+            Self::Processes => {
+                let own = LIFE_COLUMNS.iter().map(|c| match for_osquery && c.name == "start_time" {
+                    true => osquery::START_TIME,
+                    false => column!(c, false),
+                });
+                own.chain(OSQUERY_COLUMNS.iter().map(|c| column!(c, true))).collect()
+            }
             Self::Events(table) => table
                 .columns()
                 .into_iter()
-                .map(|c| TableColumn { name: c.name(), kind: c.kind(), doc: c.doc() })
+                .map(|c| TableColumn { name: c.name(), kind: c.kind(), doc: c.doc(), is_hidden: false })
                 .collect(),
             Self::Losses => columns!(LOSS_COLUMNS),
             Self::Coverage => columns!(GAP_COLUMNS),
@@ -106,7 +122,8 @@ impl Table for RecordingTable {
                 let (started, _) = range(bounds, life_rows::column("start_time_ns"));
                 let (ended, until) = range(bounds, life_rows::column("end_time_ns"));
                 let query = self.recording.open(started.max(ended), until)?;
-                Box::new(RecordingScan::new(recording(), query, LifeRows::new(request)))
+                let rows = LifeRows::new(request, self.recording.for_osquery);
+                Box::new(RecordingScan::new(recording(), query, rows))
             }
             TableKind::Events(table) => {
                 let (since, until) = range(bounds, self.column("timestamp_ns"));

@@ -1,5 +1,7 @@
 //! Tests `pmon sql` on captures that are built here.
 
+mod osquery;
+
 use std::io::Read as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -204,50 +206,6 @@ fn hostile_texts_are_kept_and_escaped() {
     assert!(!ran.out.contains('\u{1b}'));
     let ran = pmon(&["sql", &fixture.file, "SELECT '\u{1b}[2J' x y"]).expect(2);
     assert!(!ran.err.contains('\u{1b}'), "{:?}", ran.err);
-}
-
-#[test]
-fn queries_for_osquery_run_on_the_views() {
-    let dir = Dir::new();
-    let file = synthetic(&dir, &["-n", "20000"]);
-    let execs = pmon(&["sql", &file, "--format", "line", "SELECT count(*) FROM execs"]).expect(0).out;
-    let execs: u64 = execs.trim().parse().expect("a number");
-    // The idioms of published query packs: strings in double quotes, text compared with numbers,
-    // arithmetic with the time, and each column of osquery's tables.
-    for (sql, expected) in [
-        ("SELECT count(*) FROM process_events WHERE syscall = \"execve\"", execs),
-        ("SELECT count(*) FROM process_events WHERE time > (strftime('%s', 'now') - 300)", 0),
-        ("SELECT count(*) FROM process_events WHERE time < strftime('%s', 'now') AND uptime > 0", execs),
-        ("SELECT count(*) FROM process_events WHERE cmdline LIKE '%' AND cmdline_size > 0", execs),
-        ("SELECT count(*) FROM process_events WHERE auid = 4294967295 OR auid < 100000", execs),
-        ("SELECT count(DISTINCT eid) FROM process_events", execs),
-        ("SELECT count(*) FROM process_events p JOIN process_events c ON c.parent = p.pid WHERE 0", 0),
-        (
-            "SELECT count(*) FROM bpf_process_events WHERE syscall LIKE 'exec%' AND CAST(exit_code AS INTEGER) >= 0",
-            execs,
-        ),
-        ("SELECT count(*) FROM bpf_process_events WHERE exit_code = 0 AND probe_error = 0", execs),
-        (
-            "SELECT count(*) FROM bpf_process_events WHERE json_extract(json_cmdline, '$[0]') IS NOT NULL",
-            execs,
-        ),
-        ("SELECT count(*) FROM bpf_process_events WHERE ntime > '0' AND time > 0 AND tid = pid", execs),
-        (
-            "SELECT count(mode) + count(env) + count(env_count) + count(env_size) + count(owner_uid) + count(owner_gid) \
-          + count(atime) + count(mtime) + count(ctime) + count(btime) + count(overflows) + count(fsuid) \
-          + count(suid) + count(fsgid) + count(sgid) FROM process_events",
-            0,
-        ),
-        (
-            "SELECT count(*) FROM (SELECT pid, path, cmdline, cwd, uid, euid, gid, egid, parent FROM process_events) \
-          WHERE path LIKE '/%'",
-            execs,
-        ),
-        ("SELECT count(cid) + count(duration) FROM bpf_process_events", 0),
-    ] {
-        let ran = pmon(&["sql", &file, "--format", "line", sql]).expect(0);
-        assert_eq!(ran.out.trim(), expected.to_string(), "{sql}");
-    }
 }
 
 #[test]

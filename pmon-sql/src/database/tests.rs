@@ -7,11 +7,11 @@ use super::*;
 use crate::table::{Bound, BoundOp, Scan, ScanError, ScanRequest, TableColumn};
 
 const COLUMNS: [TableColumn; 5] = [
-    TableColumn { name: "id", kind: ColumnType::Integer, doc: "" },
-    TableColumn { name: "parent", kind: ColumnType::Integer, doc: "" },
-    TableColumn { name: "name", kind: ColumnType::Text, doc: "" },
-    TableColumn { name: "time", kind: ColumnType::Timestamp, doc: "" },
-    TableColumn { name: "args", kind: ColumnType::TextList, doc: "" },
+    TableColumn { name: "id", kind: ColumnType::Integer, doc: "", is_hidden: false },
+    TableColumn { name: "parent", kind: ColumnType::Integer, doc: "", is_hidden: false },
+    TableColumn { name: "name", kind: ColumnType::Text, doc: "", is_hidden: false },
+    TableColumn { name: "time", kind: ColumnType::Timestamp, doc: "", is_hidden: false },
+    TableColumn { name: "args", kind: ColumnType::TextList, doc: "", is_hidden: false },
 ];
 
 /// A table of `rows` rows, which notes its scans.
@@ -227,6 +227,24 @@ fn functions_convert_values() {
     assert_eq!(value("regexp('x', NULL)"), "null");
     assert_eq!(value("abs(ago('2 days') - (strftime('%s', 'now') - 172800) * 1000000000) < 5000000000"), "1");
     assert_eq!(value("ago('1h') - ago('90m')"), "1800000000000");
+    for (sql, expected) in [
+        ("regex_match('/usr/bin/ls', '.*/(.*)', 1)", "ls"),
+        ("regex_match('/usr/bin/ls', '.*/(.*)', 0)", "/usr/bin/ls"),
+        ("regex_match('/usr/bin/ls', '.*/(.*)', 2)", "null"),
+        ("regex_match('/usr/bin/ls', '.*/(.*)', -1)", "null"),
+        ("regex_match('ls', '.*/(.*)', 1)", "null"),
+        ("regex_match(NULL, '.*/(.*)', 1)", "null"),
+        ("hex(regex_match(CAST(x'2fff' AS TEXT), '/(?-u)(.)', 1))", "EFBFBD"),
+        ("split('/usr//bin/ls', '/', 0)", "usr"),
+        ("split('/usr//bin/ls', '/', 2)", "ls"),
+        ("split('a, b;c', ',;', 1)", "b"),
+        ("split('/usr', '/', 1)", "null"),
+        ("split('/usr', '/', -1)", "null"),
+        ("split(NULL, '/', 0)", "null"),
+    ] {
+        assert_eq!(value(sql), expected, "{sql}");
+    }
+    assert!(fixture.error("SELECT regex_match('a', '(', 0)").0.contains("unclosed group"));
     assert!(fixture.error("SELECT ago('yesterday')").0.contains("an example is ago('2 days')"));
     assert!(fixture.error("SELECT regexp('(', 'a')").0.contains("unclosed group"));
     assert!(fixture.error("SELECT regexp('(a{1000}){1000}', 'a')").0.contains("size limit"));
