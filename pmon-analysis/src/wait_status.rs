@@ -49,8 +49,8 @@ impl WaitStatus {
         }
     }
 
-    /// Returns whether the OOM killer killed the process; `None` if that is unknown. `signal` is what
-    /// was recorded of the signal.
+    /// Returns whether the OOM killer killed the process; `None` if that is unknown. `signal` is
+    /// what was recorded of the signal.
     pub fn is_oom_kill(self, signal: Option<&FatalSignal>) -> Option<bool> {
         match self {
             // The OOM killer sends no other signal.

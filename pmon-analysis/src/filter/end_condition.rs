@@ -29,7 +29,8 @@ pub struct EndConditionError;
 
 impl EndCondition {
     /// Returns whether a process that ended with this status satisfies the condition; `None` if
-    /// that is unknown. `oom_killed` is whether the OOM killer killed the process, if that is known.
+    /// that is unknown. `oom_killed` is whether the OOM killer killed the process, if that is
+    /// known.
     pub fn decide(self, status: WaitStatus, oom_killed: Option<bool>) -> Option<bool> {
         Some(match (self, status) {
             (Self::Code(code), WaitStatus::Exited(own)) => code == own,
