@@ -20,6 +20,7 @@ const RAW_TRACEPOINT_OPEN: u32 = 17;
 const SO_ATTACH_BPF: u32 = 50;
 // Capabilities (`linux/capability.h`).
 const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_SYS_RESOURCE: libc::c_ulong = 24;
 const CAP_PERFMON: libc::c_ulong = 38;
 const CAP_BPF: libc::c_ulong = 39;
 
@@ -170,6 +171,8 @@ fn limits_of_old_kernels_are_named_only_on_old_kernels() {
             deny(command, bpf(Some(MAP_CREATE), errno));
             pretend_old_kernel(command);
             limit_locked_memory(command, 64 << 10);
+            // With this capability, the limit would be raised.
+            drop_capabilities(command, &[CAP_SYS_RESOURCE]);
         })
     };
     let locked = old(libc::EPERM);

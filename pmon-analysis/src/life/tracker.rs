@@ -1,5 +1,7 @@
 //! Follows the processes of a recording from their starts to their ends.
 
+mod scans;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use super::id::IdentityScope;
 use super::signal::{EndedProcess, RecentlyEnded};
 use super::state::LifeState;
 use super::texts::SharedTexts;
-use super::{Ancestor, Life, LifeRef, LifeSignal, MAX_ANCESTORS, ProcessId, ProcessProgram, ProcessStart};
+use super::{Ancestor, Life, LifeRef, LifeSignal, ProcessId, ProcessProgram, ProcessStart};
 use crate::process::{ProcessExit, ProcessFacts, ProcessModel, ProcessRef, Slot};
 
 /// Maximum number of rows that wait for the details of their programs.
@@ -339,49 +341,6 @@ impl LifeTracker {
         // The details can show that the exec was of another process, whose fork was lost.
         self.collect_removed(Some(time), None);
         self.identify_found();
-    }
-
-    fn scanned_details(&mut self, pid: Tgid, details: &Details) {
-        let now = self.model.now();
-        let Some(slot) = self.model.slot(pid) else { return };
-        self.touch(slot, now);
-        let state = &mut self.states[slot as usize];
-        if !state.program.is_awaited() && state.program.get().args.is_none() {
-            let program = state.program.get().with(details, &mut self.texts);
-            state.program = ProcessProgram::known(program);
-        }
-        self.scanned.push(slot);
-    }
-
-    /// Notes the parents of the processes that a scan has found, as the scan has found them.
-    fn link_scanned(&mut self) {
-        for slot in std::mem::take(&mut self.scanned) {
-            if self.states[slot as usize].parent.is_none() {
-                self.states[slot as usize].parent = self.found_parent(slot, 0);
-                self.complete_ancestor(slot);
-            }
-        }
-    }
-
-    /// Returns the current parent of a process that was older than the recording.
-    fn found_parent(&mut self, slot: Slot, depth: u16) -> Option<Arc<Ancestor>> {
-        let parent = self.model.parent_slot(slot).filter(|_| depth < MAX_ANCESTORS)?;
-        self.touch(parent, self.model.now());
-        if self.states[parent as usize].parent.is_none() {
-            self.states[parent as usize].parent = self.found_parent(parent, depth + 1);
-            self.complete_ancestor(parent);
-        }
-        Some(self.ancestor(parent))
-    }
-
-    /// Completes the chains of the children that a process forked before a scan found it.
-    fn complete_ancestor(&mut self, slot: Slot) {
-        let state = &mut self.states[slot as usize];
-        if state.parent.is_some()
-            && let Some(before) = state.as_parent.take()
-        {
-            before.set_found(self.ancestor(slot));
-        }
     }
 
     /// Returns a process as the parent of one that it forks now.

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use pmon_analysis::process::ProcessExit;
+use pmon_analysis::OwnedRecord;
+use pmon_analysis::process::{ProcessExit, ProcessModel};
 use pmon_analysis::timeline::TimelineItem;
-use pmon_analysis::{OwnedRecord, ProcessTable};
 use pmon_core::Tgid;
-use pmon_core::capture::{Details, DetailsSubject, MissReason};
+use pmon_core::capture::Details;
 use pmon_core::wire::EventBody;
 
 /// The processes that a reader of the excerpt knows: from the process table at its start, from a
@@ -22,68 +22,71 @@ impl DescribedProcesses {
         self.known.insert(pid);
     }
 
-    /// Follows an event within the range, after `processes` has applied it. Returns descriptions of
-    /// the processes that a selected event is about and that the excerpt has not described so far.
+    /// Removes a process that has ended, if the latest record of `processes` is its exit.
+    pub(super) fn remove_ended(&mut self, item: &TimelineItem, processes: &ProcessModel) {
+        if let Some(EventBody::Exit { task, .. }) = item.event.map(|event| event.body)
+            && let Some(ProcessExit::Ended { .. }) = processes.last_exit()
+        {
+            self.known.remove(&task.tgid);
+        }
+    }
+
+    /// Follows an event within the range, before `processes` applies it. Returns descriptions of
+    /// the processes that a selected event is about, and of their ancestors, which the excerpt has
+    /// not described so far.
     pub(super) fn follow(
         &mut self,
         item: &TimelineItem,
         is_selected: bool,
-        processes: &ProcessTable,
+        processes: &ProcessModel,
     ) -> Vec<OwnedRecord> {
         let Some(event) = &item.event else { return Vec::new() };
-        let task = event.task();
-        let mut pids: Vec<Tgid> = Vec::new();
-        match event.body {
-            EventBody::Fork { parent, child } if child.is_leader() => {
-                pids.push(parent.tgid);
-                self.known.remove(&child.tgid);
-                if is_selected {
-                    self.add(child.tgid);
-                }
+        let mut described = Vec::new();
+        if is_selected {
+            let (other, parent) = match event.body {
+                EventBody::Fork { parent, .. } => (Some(parent), None),
+                EventBody::Ptrace { tracer, .. } => (Some(tracer), None),
+                EventBody::Exit { parent, .. } => (None, parent),
+                _ => (None, None),
+            };
+            let named = [event.task(), other, parent].into_iter().flatten().map(|task| task.tgid);
+            let of_details = item.details.as_ref().and_then(|details| details.ppid).map(Tgid);
+            for pid in named.chain(of_details) {
+                self.describe_line(pid, processes, &mut described);
             }
-            EventBody::Ptrace { tracer, .. } => pids.push(tracer.tgid),
-            EventBody::Exit { task, .. } => {
-                pids.extend(processes.live_process(task.tgid).and_then(|process| process.ppid));
-            }
-            _ => {}
         }
-        pids.extend(task.map(|task| task.tgid));
-        pids.extend(item.details.as_ref().and_then(|details| details.ppid).map(Tgid));
-        let described = match is_selected {
-            true => pids.into_iter().filter_map(|pid| self.describe(pid, processes)).collect(),
-            false => Vec::new(),
-        };
-        if let (Some(task), Some(ProcessExit::Ended { .. })) = (task, processes.last_exit()) {
-            self.known.remove(&task.tgid);
+        if let EventBody::Fork { child, .. } = event.body
+            && child.is_leader()
+        {
+            self.known.remove(&child.tgid);
+            if is_selected {
+                self.add(child.tgid);
+            }
         }
         described
     }
 
-    /// Describes a process from a [detailed](ProcessTable::detailed) table, unless the excerpt has
-    /// done so.
-    fn describe(&mut self, pid: Tgid, processes: &ProcessTable) -> Option<OwnedRecord> {
-        let process = processes.process(pid).filter(|_| pid != Tgid(0))?;
-        if !self.known.insert(pid) {
-            return None;
+    /// Completes the description of a process that a scan has found: its fork, which precedes it,
+    /// identifies the process.
+    pub(super) fn complete(details: &mut Details, processes: &ProcessModel) {
+        let Some(process) = processes.get(details.subject.tgid()) else { return };
+        let starts = details.start_ticks.zip(process.start_ticks());
+        if starts.is_some_and(|(found, known)| found.abs_diff(known) <= 1) {
+            details.forked = details.forked.or(process.forked_at());
         }
-        let missed = Details::missed(DetailsSubject::Snapshot { tgid: pid }, MissReason::Gone);
-        let comm = process.name.as_deref().map(<[u8]>::to_vec);
-        let ppid = process.parent.map(|parent| parent.0);
-        // A child that has executed nothing runs the program of its parent.
-        let program = processes.live_process(pid).and_then(|live| live.details.as_deref()).unwrap_or(&missed);
-        let Details { exe, filename, cwd, cgroup, args, args_len, .. } = program.clone();
-        Some(OwnedRecord::Details(Box::new(Details {
-            miss: None,
-            comm,
-            ppid,
-            exe,
-            filename,
-            cwd,
-            cgroup,
-            args,
-            args_len,
-            forked: process.start,
-            ..missed
-        })))
+    }
+
+    /// Describes a process and its ancestors, the oldest first, up to one that the excerpt has
+    /// described.
+    fn describe_line(&mut self, pid: Tgid, processes: &ProcessModel, described: &mut Vec<OwnedRecord>) {
+        let first = described.len();
+        let mut next = Some(pid);
+        while let Some(process) = next.and_then(|pid| processes.get(pid))
+            && self.known.insert(process.pid())
+        {
+            described.push(OwnedRecord::Details(Box::new(process.details())));
+            next = process.ppid();
+        }
+        described[first..].reverse();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use pmon_analysis::process::ProcessModel;
 use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock};
 use pmon_core::capture::{ClockAnchor, DetailsSubject, Meta, Record};
 use pmon_core::wire::{ByteOrder, EventBody};
@@ -18,7 +19,10 @@ const MAX_LATE: usize = 1 << 16;
 /// have arrived.
 pub(super) struct SelectedEvents {
     joiner: DetailsJoiner,
+    /// The processes as the filter needs them, after the latest record.
     processes: ProcessTable,
+    /// The processes as the excerpt describes them.
+    model: ProcessModel,
     filter: Filter,
     wall: WallClock,
     /// Selected execs without details.
@@ -47,11 +51,13 @@ impl SelectedEvents {
         if let (Some(tree), Some(exits)) = (&mut filter.tree, &selection.exits) {
             tree.expect_missing_forks(exits.clone());
         }
+        let start = meta.map_or_else(ClockAnchor::default, |meta| meta.start);
         let mut wall = WallClock::new();
-        wall.observe(meta.map_or_else(ClockAnchor::default, |meta| meta.start));
+        wall.observe(start);
         Self {
             joiner: DetailsJoiner::new(order),
             processes: ProcessTable::detailed(meta.unwrap_or(&Meta::default())),
+            model: ProcessModel::new(order, meta.map_or(0, |meta| meta.ticks_per_second), start),
             filter,
             wall,
             late: BTreeSet::new(),
@@ -81,11 +87,15 @@ impl SelectedEvents {
     /// Returns the next record that belongs to the excerpt, or may do so.
     pub(super) fn pop(&mut self, range: &Range) -> Option<OwnedRecord> {
         while self.ready.is_empty() {
-            let record = self.joiner.pop()?;
+            let mut record = self.joiner.pop()?;
             self.processes.apply(&record);
             self.filter.observe(&record);
             let is_selected = self.selects(&record, range);
-            self.describe(&record, is_selected, range);
+            self.describe(&mut record, is_selected, range);
+            record.visit(|record| self.model.apply(record));
+            if let OwnedRecord::Event(item) = &record {
+                self.described.remove_ended(item, &self.model);
+            }
             if is_selected {
                 self.ready.push_back(record);
             }
@@ -94,12 +104,17 @@ impl SelectedEvents {
     }
 
     /// Adds descriptions of the processes that the record is about, if the excerpt lacks them.
-    fn describe(&mut self, record: &OwnedRecord, is_selected: bool, range: &Range) {
+    fn describe(&mut self, record: &mut OwnedRecord, is_selected: bool, range: &Range) {
         match record {
             OwnedRecord::Event(item) if range.contains(item.event.map(|event| event.time)) => {
-                self.ready.extend(self.described.follow(item, is_selected, &self.processes));
+                self.ready.extend(self.described.follow(item, is_selected, &self.model));
             }
-            OwnedRecord::Details(details) if is_selected => self.described.add(details.subject.tgid()),
+            OwnedRecord::Details(details) if is_selected => {
+                if matches!(details.subject, DetailsSubject::Snapshot { .. }) {
+                    DescribedProcesses::complete(details, &self.model);
+                }
+                self.described.add(details.subject.tgid());
+            }
             _ => {}
         }
     }

@@ -76,7 +76,7 @@ impl ProcessModel {
     }
 
     /// Returns the effect of the latest exit event on its process.
-    pub(crate) fn last_exit(&self) -> Option<ProcessExit> {
+    pub fn last_exit(&self) -> Option<ProcessExit> {
         self.last_exit
     }
 
