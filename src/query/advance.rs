@@ -6,7 +6,7 @@ use pmon_analysis::coverage::{Coverage, Gap, GapReason};
 use pmon_analysis::life::{Life, LifeEnd, LifeTracker};
 use pmon_analysis::{Filter, TimeBound, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{DetailsSubject, Header, Junction, MissReason, Record, SnapshotReason};
+use pmon_core::capture::{DetailsSubject, Header, Junction, MissReason, Record, Snapshot, SnapshotReason};
 use pmon_core::wire::{ByteOrder, EventBody};
 
 use super::{LifeItem, Query, QueryOutcome, mono_of, real_of};
@@ -186,10 +186,8 @@ impl QueryState {
             Record::Clock(anchor) => self.wall.observe(*anchor),
             Record::Scope(info) => self.scope = Some(info.text.clone()),
             Record::Snapshot(snapshot) => {
-                // A later scan removes processes that ended after the moment.
-                let is_later = !self.is_in_time(snapshot.started, &self.wall);
-                if is_later && snapshot.reason != SnapshotReason::Start {
-                    return false;
+                if !self.is_in_time(snapshot.ended, &self.wall) {
+                    return self.apply_later_scan(snapshot);
                 }
                 let is_scan = snapshot.reason != SnapshotReason::Segment;
                 if let (true, true, Some(real_ns)) = (self.is_moment, is_scan, self.wall.at(snapshot.started))
@@ -205,6 +203,18 @@ impl QueryState {
             self.tracker.apply(record);
         }
         true
+    }
+
+    /// Applies a scan that ended after the range: only the links between the processes that it
+    /// found. A process that it did not find may have ended after the range as well. Returns
+    /// `false` if all processes are known without the scan.
+    fn apply_later_scan(&mut self, scan: &Snapshot) -> bool {
+        let is_first = scan.reason == SnapshotReason::Start;
+        if is_first && self.tracks_processes {
+            let removes_none = Snapshot { started: MonoNs(0), ..*scan };
+            self.tracker.apply(&Record::Snapshot(removes_none));
+        }
+        is_first
     }
 
     /// Counts a record that is an exec in the range, or has the details of one.

@@ -15,6 +15,9 @@ use crate::wait_status::WaitStatus;
 /// Maximum number of execs that are kept of one process.
 const MAX_EXECS: usize = 64;
 
+/// Maximum number of changes between the forks of one process whose parent is unknown.
+const MAX_EARLIER: usize = 64;
+
 /// What the rows of processes have in addition to the process model.
 #[derive(Debug, Default)]
 pub(super) struct LifeState {
@@ -36,6 +39,8 @@ pub(super) struct LifeState {
     pub(super) signal: Option<Box<LifeSignal>>,
     /// The process as the parent of the processes that it forks.
     pub(super) as_parent: Option<Arc<Ancestor>>,
+    /// The same before each change, until its own parent is known.
+    pub(super) as_earlier_parent: Vec<Arc<Ancestor>>,
 }
 
 impl LifeState {
@@ -122,7 +127,10 @@ impl LifeState {
             depth: if depth < MAX_ANCESTORS { depth } else { 0 },
             found: OnceLock::new(),
         });
-        self.as_parent = Some(Arc::clone(&ancestor));
+        let earlier = self.as_parent.replace(Arc::clone(&ancestor)).filter(|_| self.parent.is_none());
+        if self.as_earlier_parent.len() < MAX_EARLIER {
+            self.as_earlier_parent.extend(earlier);
+        }
         ancestor
     }
 
@@ -187,6 +195,7 @@ impl LifeState {
             end: self.end,
             signal: self.signal.clone(),
             as_parent: None,
+            as_earlier_parent: Vec::new(),
         };
         copy.into_life(facts, identity, start, None)
     }

@@ -324,6 +324,23 @@ fn a_process_that_forks_before_the_scan_finds_it_has_its_ancestors() {
 }
 
 #[test]
+fn a_process_that_changes_between_its_forks_before_the_scan_has_its_ancestors() {
+    let lives = lives(&[
+        fork(100, 30, 40),
+        exec(110, 30),
+        exec_details(110, 30, "sh -i"),
+        fork(120, 30, 41),
+        scanned(30, "sh -i", 1, 30),
+        scanned(1, "init", 0, 1),
+        snapshot(2),
+    ]);
+    for pid in [40, 41] {
+        let chain: Vec<_> = life(&lives, pid).ancestors().map(|of| of.pid).collect();
+        assert_eq!(chain, [30, 1], "{pid}");
+    }
+}
+
+#[test]
 fn in_a_forged_recording_no_process_becomes_its_own_ancestor() {
     // Process 30 forks 40, which ends up as the parent of 30.
     let lives = lives(&[

@@ -328,10 +328,26 @@ impl LifeTracker {
 
     /// Notes the identity of the current parent.
     fn note_parent(&mut self, slot: Slot) {
-        let Some(parent) = self.model.parent_slot(slot) else { return };
-        self.touch(parent, self.model.now());
-        let id = self.identity(parent).0;
-        self.touch(slot, self.model.now()).parent_id = Some(id);
+        let now = self.model.now();
+        let id = match self.model.parent_slot(slot) {
+            Some(parent) => {
+                self.touch(parent, now);
+                self.identity(parent).0
+            }
+            None => {
+                let Some(ppid) = self.model.ppid(slot) else { return };
+                let Some(start) = self.expected_start(ppid, now) else { return };
+                self.identify(ppid, start).0
+            }
+        };
+        self.touch(slot, now).parent_id = Some(id);
+    }
+
+    /// Returns the start of a process that exists at `time`, if the scan at the start of the
+    /// recording will find it.
+    fn expected_start(&self, pid: u32, time: MonoNs) -> Option<ProcessStart> {
+        let ticks = *self.scan.get(&Tgid(pid))?;
+        (self.model.mono_of_ticks(ticks)? <= time).then_some(ProcessStart::Ticks(ticks))
     }
 
     fn exec_details(&mut self, pid: Tgid, time: MonoNs, details: &Details) {
@@ -381,12 +397,7 @@ impl LifeTracker {
             (None, Some(ticks)) => ProcessStart::Ticks(ticks),
             (None, None) => {
                 let first = first.unwrap_or(facts.last_event);
-                match self.scan.get(&Tgid(facts.pid)) {
-                    Some(&ticks) if self.model.mono_of_ticks(ticks).is_some_and(|start| start <= first) => {
-                        ProcessStart::Ticks(ticks)
-                    }
-                    _ => ProcessStart::Seen(first),
-                }
+                self.expected_start(facts.pid, first).unwrap_or(ProcessStart::Seen(first))
             }
         };
         self.identify(facts.pid, start)

@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, CpuCounts, End, Record, SegmentReason, SnapshotReason};
+use pmon_core::MonoNs;
+use pmon_core::capture::{ClockAnchor, CpuCounts, End, Record, SegmentReason, Snapshot, SnapshotReason};
 
 use crate::clock::{self, Clock};
 use crate::details::exec::ExecDetails;
@@ -28,6 +29,9 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 ///
 /// Reading a process whose memory is locked can take any time.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum time that the end of a scan waits for the events that happened before it, if none arrive.
+const MAX_SCAN_WAIT: Duration = Duration::from_secs(1);
 
 /// Maximum time from the request of a fence to the division of the recording. If a CPU's event has
 /// not been received by then, the recording is divided without it.
@@ -63,6 +67,28 @@ pub(crate) struct WriterThread<S> {
     division: Option<(SegmentReason, Instant)>,
     /// Whether the recording ends, so that it is no longer divided.
     is_ending: bool,
+    ended_scan: EndedScan,
+}
+
+/// A scan of `/proc` that has ended.
+///
+/// Its record follows the exits that happened during the scan. Otherwise, a reader would take a
+/// process that the scan did not find for one whose exit was lost.
+#[derive(Debug, Default)]
+struct EndedScan {
+    /// The scan, and the time after which its record waits no longer.
+    waiting: Option<(Snapshot, Instant)>,
+    /// Time up to which all events have been processed.
+    drained_at: MonoNs,
+}
+
+impl EndedScan {
+    /// Returns the scan once all events up to its end have been processed, or if no event has been
+    /// received for [`MAX_SCAN_WAIT`].
+    fn take(&mut self, now: Instant) -> Option<Snapshot> {
+        let is_due = |&mut (scan, until): &mut (Snapshot, _)| scan.ended <= self.drained_at || now >= until;
+        self.waiting.take_if(is_due).map(|(scan, _)| scan)
+    }
 }
 
 impl<S: Sink> WriterThread<S> {
@@ -74,9 +100,9 @@ impl<S: Sink> WriterThread<S> {
     ) -> Self {
         let now = Instant::now();
         let anchor = ClockAnchor::default();
-        let (division, is_ending) = (None, false);
-        let tick_at = now + TICK;
-        Self { assembler, queues, status, clock, anchor, clocks_at: now, tick_at, division, is_ending }
+        let (division, is_ending, ended_scan) = (None, false, EndedScan::default());
+        let (tick_at, clocks_at) = (now + TICK, now);
+        Self { assembler, queues, status, clock, anchor, clocks_at, tick_at, division, is_ending, ended_scan }
     }
 
     /// Runs until the drain thread has ended. Returns no [`End`] if that thread failed, because the
@@ -97,6 +123,7 @@ impl<S: Sink> WriterThread<S> {
             }
         }
         self.is_ending = true;
+        self.record_scan_end(None)?;
         self.queues.snapshot_reasons = None;
         let deadline = Instant::now() + END_TIMEOUT;
         while Instant::now() < deadline && self.process_remaining()? {}
@@ -122,6 +149,7 @@ impl<S: Sink> WriterThread<S> {
                 self.assembler.add_checkpoint(number, checkpoint)?;
             }
             self.assembler.add_chunk(&chunk)?;
+            self.ended_scan.drained_at = chunk.drained_at.unwrap_or(self.ended_scan.drained_at);
             if let Some(request) = self.assembler.take_request() {
                 self.queues.heartbeat.request(match request {
                     RecoveryRequest::Resubscribe => HeartbeatRequest::Resubscribe(self.status.clone()),
@@ -153,9 +181,29 @@ impl<S: Sink> WriterThread<S> {
             self.assembler.advance(self.clock.mono())?;
         }
         while let Ok(scanned) = self.queues.snapshot.try_recv() {
-            self.assembler.record(&scanned.record)?;
-            self.tick_soon(Instant::now());
+            match scanned.record {
+                Record::Snapshot(scan) => {
+                    self.record_scan_end(None)?;
+                    self.ended_scan.waiting = Some((scan, Instant::now() + MAX_SCAN_WAIT));
+                }
+                details => {
+                    self.assembler.record(&details)?;
+                    self.tick_soon(Instant::now());
+                }
+            }
         }
+        self.record_scan_end(Some(Instant::now()))
+    }
+
+    /// Records the end of a scan once it is due, or at once without a time.
+    fn record_scan_end(&mut self, now: Option<Instant>) -> Result<(), SinkError> {
+        let due = match now {
+            Some(now) => self.ended_scan.take(now),
+            None => self.ended_scan.waiting.take().map(|(scan, _)| scan),
+        };
+        let Some(scan) = due else { return Ok(()) };
+        self.assembler.record(&Record::Snapshot(scan))?;
+        self.tick_soon(Instant::now());
         Ok(())
     }
 
@@ -225,6 +273,7 @@ impl<S: Sink> WriterThread<S> {
             return Ok(());
         }
         self.division = None;
+        self.record_scan_end(None)?;
         let ring = self.ring_counts();
         self.anchor = self.clock.anchor();
         self.assembler.divide(reason, self.anchor, ring)?;
@@ -291,6 +340,22 @@ mod tests {
 
     fn assembler() -> Assembler<EndSink> {
         Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)))
+    }
+
+    #[test]
+    fn the_end_of_a_scan_follows_the_events_that_happened_before_it() {
+        let now = Instant::now();
+        let (started, ended) = (MonoNs(100), MonoNs(200));
+        let reason = SnapshotReason::Start;
+        let scan = Snapshot { started, ended, processes: 1, reason, atomic: false };
+        let take = |drained_at, now| {
+            let waiting = Some((scan, now + MAX_SCAN_WAIT));
+            let mut scan = EndedScan { waiting, drained_at: MonoNs(drained_at) };
+            let early = scan.take(now).is_some();
+            (early, scan.take(now + MAX_SCAN_WAIT).is_some(), scan.waiting.is_some())
+        };
+        assert_eq!(take(199, now), (false, true, false));
+        assert_eq!(take(200, now), (true, false, false));
     }
 
     #[test]

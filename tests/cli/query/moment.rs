@@ -1,7 +1,7 @@
 //! Tests `pmon ps` on captures that are built here.
 
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Loss, Unobserved, UnobservedReason};
+use pmon_core::capture::{Loss, Snapshot, Unobserved, UnobservedReason};
 use pmon_core::{Cpu, Seq};
 
 use super::*;
@@ -191,6 +191,22 @@ fn missing_events_are_reported_unless_a_scan_made_up_for_them() {
     assert_eq!(pids(&file, "+1800ms"), [1, 10, 30]);
     // A scan after the moment does not change what ran before it.
     assert_eq!(pids(&file, "+1650ms"), [1, 10, 20]);
+}
+
+#[test]
+fn a_scan_that_goes_on_after_the_moment_ends_no_process() {
+    let dir = Dir::new();
+    for reason in [SnapshotReason::Start, SnapshotReason::Loss] {
+        let (mut records, [started, ended]) = (reused(), [1_500_000, 3_100_000].map(|us| START + us * 1_000));
+        let (started, ended) = (MonoNs(started), MonoNs(ended));
+        let scan = Snapshot { started, ended, processes: 2, reason, atomic: false };
+        // Process 20 ends at 3 s, before the scan comes to it.
+        records.splice(8..8, [records[0].clone(), records[1].clone(), Record::Snapshot(scan)]);
+        let file = dir.file("x.pmon", &ticking_capture(&records));
+        assert_eq!(pids(&file, "+1200ms"), [1, 10, 20], "{reason:?}");
+        assert_eq!(pids(&file, "+2500ms"), [1, 10, 20, 21], "{reason:?}");
+        assert_eq!(pids(&file, "+3300ms"), [1, 10, 21], "{reason:?}");
+    }
 }
 
 #[test]

@@ -141,3 +141,23 @@ fn a_process_that_the_first_scan_will_find_is_identified_by_its_start() {
     let [found, other] = ids(&[(10, 3), (11, 900)]);
     assert_eq!((found, other), (ProcessStart::Ticks(3), later));
 }
+
+#[test]
+fn a_parent_that_the_first_scan_will_find_is_known_to_a_process_that_ends_before() {
+    let parent_of = |expected: &[(u32, u64)]| {
+        let mut tracker = LifeTracker::new(&header());
+        tracker.expect_scan(expected.iter().map(|&(pid, ticks)| (Tgid(pid), ticks)).collect());
+        for record in [fork(100, 10, 20), fork(110, 20, 30), exit(120, 20, 20, 0)] {
+            tracker.apply(&record);
+        }
+        tracker.apply(&with_parent(exit(130, 30, 30, 0), 1));
+        let orphan = tracker.last_known(Tgid(30)).unwrap();
+        (orphan.ppid, orphan.parent_id)
+    };
+    let scope = super::super::id::IdentityScope::new(&header().meta);
+    let init = scope.id(1, ProcessStart::Ticks(3));
+    assert_eq!(parent_of(&[(1, 3)]), (Some(1), Some(init)));
+    // The scan finds a process that started later, or none.
+    assert_eq!(parent_of(&[(1, 900)]), (Some(1), None));
+    assert_eq!(parent_of(&[]), (Some(1), None));
+}

@@ -62,9 +62,12 @@ impl LifeTracker {
     /// Completes the chains of the children that a process forked before a scan found it.
     fn complete_ancestor(&mut self, slot: Slot) {
         let state = &mut self.states[slot as usize];
-        if state.parent.is_some()
-            && let Some(before) = state.as_parent.take()
-        {
+        if state.parent.is_none() {
+            return;
+        }
+        let mut before = std::mem::take(&mut state.as_earlier_parent);
+        before.extend(state.as_parent.take());
+        for before in before {
             before.set_found(self.ancestor(slot));
         }
     }

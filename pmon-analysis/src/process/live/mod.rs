@@ -164,8 +164,12 @@ impl LiveProcesses {
             process.inherited(parent.tid)
         });
         let inherited = inherited.unwrap_or_default();
+        // A scan can find a process before its fork event arrives.
+        let found = self.processes.get(&child).filter(|found| found.is_only_scanned);
+        let last_scan = found.map_or(0, |found| found.last_scan);
         self.insert(LiveProcess {
             pid: child,
+            last_scan,
             start: Some(time),
             start_ticks,
             last_event: time,

@@ -323,6 +323,11 @@ fn a_later_scan_removes_processes_that_it_does_not_find() {
 }
 
 #[test]
+fn a_scan_that_finds_a_process_before_its_fork_event_does_not_remove_it() {
+    assert_eq!(pids(&live(&[scanned(20, "sh", 50), fork(1, 10, 20), snapshot(5, 1)])), [20]);
+}
+
+#[test]
 fn an_incomplete_scan_removes_no_process() {
     let live = live(&[scanned(10, "sh", 50), snapshot(0, 1), scanned(20, "ls", 50), snapshot(5, 2)]);
     assert_eq!(pids(&live), [10, 20]);

@@ -264,8 +264,8 @@ impl Table {
 
     /// Adds a process without parent, in place of any process or thread that has its id. Returns
     /// `None` if the table is full.
-    pub(super) fn insert(&mut self, process: Process) -> Option<Slot> {
-        self.release_id(process.pid);
+    pub(super) fn insert(&mut self, mut process: Process) -> Option<Slot> {
+        process.last_scan = self.release_id(process.pid).unwrap_or(0);
         self.add(process)
     }
 
@@ -301,9 +301,15 @@ impl Table {
     }
 
     /// Removes the process or thread that has this id, unless it is only named as a parent.
-    pub(super) fn release_id(&mut self, id: u32) {
+    ///
+    /// Returns the number of the scan that found the process before its fork event arrived.
+    pub(super) fn release_id(&mut self, id: u32) -> Option<u32> {
         match self.id(id) {
-            Some(Id::Process(slot)) if self.get(slot).is_known => self.remove(slot),
+            Some(Id::Process(slot)) if self.get(slot).is_known => {
+                let Process { is_only_scanned, last_scan, .. } = *self.get(slot);
+                self.remove(slot);
+                return is_only_scanned.then_some(last_scan);
+            }
             Some(Id::Thread(slot)) => {
                 let process = self.thread(slot).process;
                 self.remove_thread(slot);
@@ -313,6 +319,7 @@ impl Table {
             }
             _ => {}
         }
+        None
     }
 
     /// Removes a process with its threads, and gives its children to init.

@@ -374,4 +374,6 @@ fn a_scan_removes_only_processes_without_events_since_it_began() {
     // A scan whose records are not all there removes nothing, nor does the next one find too few.
     assert_eq!(known(&[&forks[..], &[found(10), scan(3, 2)]].concat()), [1, 10, 20]);
     assert_eq!(known(&[&forks[..], &[found(10), scan(3, 2), found(20), scan(4, 1)]].concat()), [20]);
+    // A scan can find a process before its fork event arrives.
+    assert_eq!(known(&[&[found(20)], &forks[..], &[scan(3, 1)]].concat()), [20]);
 }

@@ -100,7 +100,10 @@ impl NaiveTable {
             life.is_only_scanned && life.ticks.is_some_and(|start| start.abs_diff(ticks(self.now)) <= 1)
         };
         let found = self.open(pid).filter(is_found);
+        let scanned = self.open(pid).map(|n| &self.lives[n]).filter(|life| life.is_only_scanned);
+        let last_scan = scanned.map_or(0, |life| life.last_scan);
         let n = self.add(pid);
+        self.lives[n].last_scan = last_scan;
         if found.is_some() {
             self.closed.retain(|&n| Some(n) != found);
         }
