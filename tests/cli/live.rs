@@ -1,6 +1,7 @@
 //! Helpers for tests that record on the running kernel. A test that cannot record is skipped.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -95,9 +96,19 @@ impl Recorder {
     }
 
     /// Sends a signal, and waits for the end.
-    pub(crate) fn end(self, signal: Signal) -> RunOutput {
+    pub(crate) fn end(mut self, signal: Signal) -> RunOutput {
         send(&self.child, signal);
-        RunOutput::new(self.child.wait_with_output().expect("pmon ends"))
+        let (mut err, stderr) = (String::new(), self.child.stderr.take());
+        stderr.map(|mut stderr| stderr.read_to_string(&mut err).expect("text"));
+        RunOutput { code: self.child.wait().expect("pmon ends").code(), out: String::new(), err }
+    }
+}
+
+impl Drop for Recorder {
+    /// Ends a recorder that a failed test leaves.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -145,6 +145,17 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"]).lines().map(str::to_owned).collect()
     }
 
+    /// Returns the screen once it no longer changes: tmux can show a part of what was written.
+    fn whole_screen(&self) -> Vec<String> {
+        let last = std::cell::RefCell::new(self.screen());
+        wait_until(|| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let screen = self.screen();
+            last.replace(screen.clone()) == screen
+        });
+        last.into_inner()
+    }
+
     /// Waits until a line of the screen contains this text.
     #[track_caller]
     fn wait_for(&self, text: &str) {
@@ -196,7 +207,7 @@ fn arrow_keys_move_through_a_recording_on_a_terminal() {
     terminal.wait_for("2026-01-01 00:00:03.000, ");
     terminal.keys(&["Right"]);
     terminal.wait_for("2026-01-01 00:00:04.000, ");
-    let screen = terminal.screen();
+    let screen = terminal.whole_screen();
     assert_eq!(screen.len(), 20, "{screen:#?}");
     assert!(screen[3].starts_with("STARTS ENDS FAILED") && screen[3].ends_with(" COMM"), "{screen:#?}");
     assert!(screen[19].starts_with("q quit  h help  s sort: key  b by: comm  left, right time  1/"));
@@ -268,7 +279,7 @@ fn the_live_display_can_be_paused_and_ended() {
     terminal.wait_for(" running, ");
     terminal.keys(&["Space"]);
     terminal.wait_for("PAUSED");
-    let paused = terminal.screen();
+    let paused = terminal.whole_screen();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(terminal.screen(), paused);
     terminal.keys(&["Space"]);

@@ -1,8 +1,8 @@
 //! Compares the answers with what families of processes know about themselves.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
+use pmon_testkit::live::OutputLines;
 use pmon_testkit::programs;
 use rustix::process::Signal;
 
@@ -21,11 +21,11 @@ struct Member {
     session: u64,
 }
 
-/// A running family of the tool `families`.
+/// A running family of the tool `families`. All its processes end when `stdin` is closed.
 struct Family {
     first: Child,
     stdin: ChildStdin,
-    output: BufReader<ChildStdout>,
+    output: OutputLines,
     members: Vec<Member>,
 }
 
@@ -33,13 +33,12 @@ impl Family {
     /// Starts a family, and waits until `count` processes have described themselves.
     fn start(name: &str, count: usize) -> Self {
         let mut command = Command::new(programs::tool("families"));
-        let mut first =
-            command.arg(name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let (stdin, stdout) = (first.stdin.take().expect("a pipe"), first.stdout.take().expect("a pipe"));
-        let mut output = BufReader::new(stdout);
-        let mut line = || {
-            let mut line = String::new();
-            output.read_line(&mut line).expect("a line");
+        command.arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut first = start(command);
+        let stdin = first.stdin.take().expect("a pipe");
+        let output = OutputLines::new(first.stdout.take().expect("a pipe"));
+        let line = || {
+            let line = output.next().unwrap_or_else(|| panic!("{name}: it has ended"));
             member(&line).unwrap_or_else(|| panic!("{name}: {line:?}"))
         };
         let members = (0..count).map(|_| line()).collect();
@@ -49,14 +48,13 @@ impl Family {
     /// Lets all processes end. Returns them, and the wait statuses that the first one knows.
     fn end(mut self) -> (Vec<Member>, Vec<(u64, u64)>) {
         drop(self.stdin);
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).expect("lines");
-        assert!(self.first.wait().expect("it ends").success());
-        let status = |line: &str| {
+        let status = |line: String| {
             let mut words = line.strip_prefix("ended ")?.split(' ').map(str::parse);
             Some((words.next()?.ok()?, words.next()?.ok()?))
         };
-        (self.members, rest.lines().filter_map(status).collect())
+        let statuses = std::iter::from_fn(|| self.output.next()).filter_map(status).collect();
+        assert!(self.first.wait().expect("it ends").success());
+        (self.members, statuses)
     }
 }
 
