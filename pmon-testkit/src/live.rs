@@ -40,8 +40,8 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The lines that a program prints. The wait for each is bounded, also if processes that the program
-/// started hold its output open.
+/// The lines that a program prints. The wait for each is bounded, also if processes that the
+/// program started hold its output open.
 #[derive(Debug)]
 pub struct OutputLines(Receiver<String>);
 

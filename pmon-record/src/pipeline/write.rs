@@ -30,7 +30,7 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// Reading a process whose memory is locked can take any time.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum time that the end of a scan waits for the events that happened before it, if none arrive.
+/// Maximum time that the record of a scan's end waits for the events before it, if none arrive.
 const MAX_SCAN_WAIT: Duration = Duration::from_secs(1);
 
 /// Maximum time from the request of a fence to the division of the recording. If a CPU's event has

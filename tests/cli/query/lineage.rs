@@ -121,7 +121,7 @@ fn the_lineage_is_the_one_that_the_processes_know() {
 }
 
 /// Fails if events were lost, of which the socket of an ordinary user has room for few.
-fn check_losses(file: &str) -> Result<(), String> {
+pub(super) fn check_losses(file: &str) -> Result<(), String> {
     let info = pmon(&["info", file, "--json"]).expect(0).json();
     if info["lost"]["total"] == 0 { Ok(()) } else { Err("events were lost".to_owned()) }
 }

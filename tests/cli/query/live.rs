@@ -4,40 +4,93 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
+use pmon_testkit::live::OutputLines;
 use rustix::process::Signal;
 
+use super::lineage::check_losses;
 use super::*;
+use crate::guard;
 use crate::live::*;
 
 /// File through which root chooses the next process ID.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
-/// Forks short processes. If it may, it gives them the same few process IDs again and again.
+/// Flag in `/proc/PID/stat` of a process whose exit has begun (`linux/sched.h`).
+const PF_EXITING: u32 = 0x4;
+
+/// Forks short processes, and prints the process ID and the wait status of each. If it may, it gives
+/// them the same few process IDs again and again.
 const STORM: &str = r#"
 while :; do
     echo "$1" 2>/dev/null > /proc/sys/kernel/ns_last_pid || :
-    for i in 1 2 3 4 5 6 7 8; do sh -c 'sleep 0.0$(($$ % 7)); :' "storm $i" & done
-    wait
+    pids=
+    for i in 1 2 3 4 5 6 7 8; do
+        sh -c 'sleep 0.0$(($$ % 7)); [ $(($$ % 3)) = 0 ] && kill -9 $$; exit $(($$ % 5))' "storm $i" &
+        pids="$pids $!"
+    done
+    for pid in $pids; do wait $pid; echo "$pid $?"; done
 done 2>/dev/null
 "#;
 
 /// Processes that are stopped when the test ends.
-struct Storm(Child);
+struct Storm {
+    shell: Child,
+    output: OutputLines,
+}
 
 impl Storm {
     fn start(first_pid: u32) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", STORM, "storm", &(first_pid - 1).to_string()]);
-        Self(command.stdin(Stdio::null()).spawn().expect("sh runs"))
+        let mut shell = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("sh runs");
+        let output = OutputLines::new(shell.stdout.take().expect("a pipe"));
+        Self { shell, output }
+    }
+
+    /// Ends the storm. Returns the statuses of the processes with each process ID, as the shell has
+    /// them in `$?`.
+    fn end(mut self) -> HashMap<u64, Vec<u64>> {
+        self.kill();
+        let mut statuses: HashMap<_, Vec<_>> = HashMap::new();
+        while let Some(line) = self.output.next() {
+            let (pid, status) = line.split_once(' ').expect("two numbers");
+            let number = |word: &str| word.parse().expect("a number");
+            statuses.entry(number(pid)).or_default().push(number(status));
+        }
+        statuses
+    }
+
+    fn kill(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
     }
 }
 
 impl Drop for Storm {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
+    }
+}
+
+/// Compares the ends of the processes that a shell forked with their wait statuses.
+fn check_statuses(file: &str, shell: u32, statuses: &HashMap<u64, Vec<u64>>) {
+    let sql = format!(
+        "SELECT pid, coalesce(exit_code, 128 + term_signal) AS status FROM processes \
+         WHERE ppid = {shell} ORDER BY start_time_ns"
+    );
+    let mut recorded: HashMap<u64, Vec<Option<u64>>> = HashMap::new();
+    for row in pmon(&["sql", file, "--format", "json", &sql]).expect(0).json_lines() {
+        recorded.entry(row["pid"].as_u64().expect("a number")).or_default().push(row["status"].as_u64());
+    }
+    for (pid, statuses) in statuses {
+        // The shell was killed before it waited for the last ones.
+        let recorded = &recorded[pid];
+        assert!((0..=1).contains(&(recorded.len() - statuses.len())), "{pid}: {statuses:?} {recorded:?}");
+        let statuses: Vec<_> = statuses.iter().copied().map(Some).collect();
+        assert_eq!(recorded[..statuses.len()], statuses, "{pid}");
     }
 }
 
@@ -57,7 +110,8 @@ struct Seen {
     /// Real and effective user ID.
     uid: [u64; 2],
     comm: String,
-    is_zombie: bool,
+    /// Whether the process is a zombie, or its exit has begun: it then has no arguments.
+    is_ending: bool,
     args: Vec<String>,
 }
 
@@ -84,14 +138,14 @@ fn seen(pid: u64) -> Option<(u64, Seen)> {
         session: fields[3].parse().ok()?,
         uid: [uids.next()?, uids.next()?],
         comm: before.split_once('(')?.1.to_owned(),
-        is_zombie: matches!(fields[0], "Z" | "X"),
+        is_ending: matches!(fields[0], "Z" | "X") || fields[6].parse::<u32>().ok()? & PF_EXITING != 0,
         args: if args.is_empty() { Vec::new() } else { words.collect() },
     };
     Some((pid, seen))
 }
 
 fn now_ns() -> i128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos() as i128
+    Timestamp::now().as_nanosecond()
 }
 
 /// Two lists of `/proc`, with the times before the first, between both, and after the second.
@@ -113,8 +167,7 @@ impl Sample {
 
     /// Returns the moment between both lists.
     fn at(&self) -> String {
-        let at = rfc3339(self.times[1]);
-        format!("{at}Z")
+        rfc3339(self.times[1])
     }
 
     /// Compares the answer with both lists. Returns the number of compared processes.
@@ -132,7 +185,7 @@ impl Sample {
             let Some(later) = second.get(pid).filter(|later| later.start_ticks == then.start_ticks) else {
                 continue;
             };
-            if then.is_zombie || later.is_zombie {
+            if then.is_ending || later.is_ending {
                 continue;
             }
             let line =
@@ -167,15 +220,11 @@ impl Sample {
 
 /// Returns the current time in RFC 3339.
 pub(super) fn now() -> String {
-    rfc3339(now_ns()) + "Z"
+    rfc3339(now_ns())
 }
 
-/// Formats a time as RFC 3339, without the `Z`.
 fn rfc3339(real_ns: i128) -> String {
-    let (seconds, ns) = (real_ns / 1_000_000_000, real_ns % 1_000_000_000);
-    let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S", "-d", &format!("@{seconds}")]).output();
-    let date = String::from_utf8(date.expect("date runs").stdout).expect("UTF-8");
-    format!("{}.{ns:09}", date.trim())
+    format!("{:.9}", Timestamp::from_nanosecond(real_ns).expect("a time of our days"))
 }
 
 #[test]
@@ -183,22 +232,34 @@ fn ps_equals_proc_at_every_moment_of_a_storm() {
     if !can_record() {
         return;
     }
+    guard::retry(compare_storm).unwrap_or_else(|why| panic!("{why}"));
+}
+
+fn compare_storm() -> Result<(), String> {
+    const SAMPLES: usize = 100;
     let dir = Dir::new();
     let recorder = Recorder::start(&dir);
     let storm = Storm::start(free_pids());
+    let shell = storm.shell.id();
     thread::sleep(Duration::from_millis(300));
-    let samples: Vec<_> = (0..25)
-        .map(|n| {
-            thread::sleep(Duration::from_millis(n * 7 % 40));
+    let mut random = oorandom::Rand32::new(now_ns() as u64);
+    let samples: Vec<_> = (0..SAMPLES)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(random.rand_range(0..20).into()));
             Sample::take()
         })
         .collect();
-    drop(storm);
-    thread::sleep(Duration::from_millis(100));
+    let statuses = storm.end();
     let file = recorder.file.clone();
     recorder.end(Signal::INT).expect(0);
+    check_losses(&file)?;
     let compared: usize = samples.iter().map(|sample| sample.check(&file)).sum();
-    assert!(compared > 25 * 5, "{compared} processes were compared");
+    assert!(compared > SAMPLES * 5, "{compared} processes were compared");
+    check_statuses(&file, shell, &statuses);
+    assert!(statuses.len() >= 8 && statuses.values().flatten().any(|&status| status == 128 + 9));
+    let is_reused = statuses.values().any(|statuses| statuses.len() > 1);
+    assert!(is_reused || fs::write(LAST_PID, fs::read(LAST_PID).unwrap_or_default()).is_err());
+    Ok(())
 }
 
 #[test]

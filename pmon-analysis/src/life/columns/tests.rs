@@ -136,6 +136,7 @@ fn each_column_has_its_value() {
         "duration_ns=250",
         "term_signal=11",
         "core_dumped=true",
+        "oom_killed=false",
         "wait_status=139",
         "cpu_ns=21",
         "user_ns=22",
