@@ -21,8 +21,8 @@ const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 /// Flag in `/proc/PID/stat` of a process whose exit has begun (`linux/sched.h`).
 const PF_EXITING: u32 = 0x4;
 
-/// Forks short processes, and prints the process ID and the wait status of each. If it may, it gives
-/// them the same few process IDs again and again.
+/// Forks short processes, and prints the process ID and the wait status of each. If it may, it
+/// gives them the same few process IDs again and again.
 const STORM: &str = r#"
 while :; do
     echo "$1" 2>/dev/null > /proc/sys/kernel/ns_last_pid || :
