@@ -235,6 +235,7 @@ fn expected(owned: &Owned) -> ReadRecord {
                 details.cgroup,
                 details.args,
                 details.filename,
+                details.container,
             ],
             args_len: details.args_len,
             threads: details.threads.map(u64::from),

@@ -1,5 +1,6 @@
 //! The options of a recording.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::details::redact::Redact;
@@ -72,11 +73,14 @@ pub struct RecordOptions {
     pub details: bool,
     /// Maximum bytes recorded of a process's arguments, at most 128 KiB; 0 records none.
     pub args_max: usize,
-    /// Pattern of texts to replace in command lines, paths, names and cgroups.
+    /// Pattern of texts to replace in command lines, paths, names, cgroups and names of containers.
     ///
     /// Command lines are then read beyond `args_max`, at least 32 KiB, and redacted before they are
     /// truncated.
     pub redact: Option<Redact>,
+    /// Directory below which the bundles of containers are searched for their names, normally `/`;
+    /// `None` records no names.
+    pub containers: Option<PathBuf>,
     /// Whether to scan `/proc` at the start and after events were lost.
     pub snapshot: bool,
 }
@@ -97,6 +101,7 @@ impl Default for RecordOptions {
             details: true,
             args_max: 4096,
             redact: None,
+            containers: Some("/".into()),
             snapshot: true,
         }
     }

@@ -42,8 +42,8 @@ pub(crate) struct ProcessArgs {
     /// Select only processes of such a systemd unit, for example nginx or 'user@*'.
     #[arg(long, help_heading = SELECTION, value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) unit: Option<Glob>,
-    /// Select only processes of the container whose ID begins with this.
-    #[arg(long, help_heading = SELECTION, value_name = "ID")]
+    /// Select only processes of the container with this name, or whose ID begins with this.
+    #[arg(long, help_heading = SELECTION, value_name = "NAME|ID")]
     pub(crate) container: Option<String>,
     /// Select only processes in this cgroup or below it.
     #[arg(long, help_heading = SELECTION, value_name = "PATH", value_parser = parse_cgroup)]

@@ -105,9 +105,14 @@ pub(crate) struct RecordArgs {
     /// Record no command lines.
     #[arg(long, conflicts_with = "args_max")]
     pub(crate) no_args: bool,
-    /// Replace matches in command lines, paths, names and cgroups with `[redacted]`.
+    /// Replace matches in command lines, paths, names, cgroups and names of containers with
+    /// `[redacted]`.
     #[arg(long, value_name = "REGEX", value_parser = parse_redact, allow_hyphen_values = true)]
     pub(crate) redact: Option<Redact>,
+    /// Read the names of containers from the bundles of their runtimes below this directory, for
+    /// example /host if pmon runs in a container; `none` reads no names.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) container_root: PathBuf,
     /// Exit with 6 if the kernel grants the socket a smaller buffer than this [default: no check].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) require_buffer: Option<usize>,

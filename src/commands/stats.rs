@@ -118,7 +118,7 @@ impl StatsRow {
     }
 
     fn json(&self, by: GroupBy) -> String {
-        let mut fields = group_json(&self.key, self.sums.ancestor.as_deref(), by);
+        let mut fields = group_json(&self.key, &self.sums, by);
         let sums = json!({
             "count": self.sums.count,
             "started": self.sums.started,
@@ -166,7 +166,7 @@ fn text(rows: &[StatsRow], by: GroupBy, users: &UserNames) -> String {
             *width = cell.len().max(*width);
         }
     }
-    let labels = rows.iter().map(|row| group_text(&row.key, row.sums.ancestor.as_deref(), by, users));
+    let labels = rows.iter().map(|row| group_text(&row.key, &row.sums, by, users));
     let labels = std::iter::once(by.name().to_uppercase()).chain(labels);
     let screen = terminal::output_width();
     let mut columns = COLUMNS.map(|name| (name, 0));

@@ -46,6 +46,7 @@ const VALUES: &[(&str, &str)] = &[
     ("args-max", "\"8K\""),
     ("no-args", "true"),
     ("redact", "\"--password=(.*)\""),
+    ("container-root", "\"/host\""),
     ("require-buffer", "\"1M\""),
     ("heartbeat", "\"off\""),
     ("store", "\"/var/lib/pmon\""),

@@ -21,7 +21,8 @@ cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,minor_faults
 read_bytes,write_bytes,other_threads,usage_at_least,process_ended,process_exit_code,\
 process_status,process_cpu_us,process_id,parent_process_id,child_process_id,unit,container_id,\
 pod_uid,code,term_signal,duration_ns,oom_killed,signal_origin,signal_code,\
-signal_sender_process_id,signal_sender_pid,signal_sender_comm,signal_sender_uid";
+signal_sender_process_id,signal_sender_pid,signal_sender_comm,signal_sender_uid,container,pod,\
+namespace,image";
 
 /// A field of a record.
 #[derive(Clone, Copy)]
@@ -214,6 +215,11 @@ fn program(
     fields.text(field!("unit"), identity.unit.as_deref());
     fields.text(field!("container_id"), identity.container_id.as_deref());
     fields.text(field!("pod_uid"), identity.pod_uid.as_deref());
+    let names = program.map(|program| program.container_names()).unwrap_or_default();
+    fields.text(field!("container"), names.container);
+    fields.text(field!("pod"), names.pod);
+    fields.text(field!("namespace"), names.namespace);
+    fields.text(field!("image"), names.image);
 }
 
 fn unknown(fields: &mut impl FieldWriter, what: Option<u32>, item: &TimelineItem) {

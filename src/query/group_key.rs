@@ -1,6 +1,6 @@
 //! What the processes of a group have in common, as text and as JSON.
 
-use pmon_analysis::groups::{GroupBy, GroupKey};
+use pmon_analysis::groups::{GroupBy, GroupKey, GroupSums};
 use pmon_analysis::life::Ancestor;
 use serde_json::{Map, Value};
 
@@ -8,15 +8,16 @@ use super::command_line;
 use crate::output::{printable, shell_words};
 use crate::users::UserNames;
 
-/// Returns the key of a group as text. `ancestor` is the process that a group by parent or subtree
-/// is about.
-pub(crate) fn group_text(
-    key: &GroupKey,
-    ancestor: Option<&Ancestor>,
-    by: GroupBy,
-    users: &UserNames,
-) -> String {
+/// Length of an identifier of a container after its name.
+const SHORT_ID: usize = 12;
+
+/// Returns the key of a group as text.
+pub(crate) fn group_text(key: &GroupKey, sums: &GroupSums, by: GroupBy, users: &UserNames) -> String {
+    let ancestor = sums.ancestor.as_deref();
     match key {
+        GroupKey::Text(id) if let Some(name) = &sums.container => {
+            format!("{} {}", printable(name), printable(&id[..id.len().min(SHORT_ID)]))
+        }
         GroupKey::Text(text) if by == GroupBy::Args => match text.is_empty() {
             true => "''".into(),
             false => shell_words(argv(text)),
@@ -33,7 +34,8 @@ pub(crate) fn group_text(
 }
 
 /// Returns the fields of a JSON object that identify a group.
-pub(crate) fn group_json(key: &GroupKey, ancestor: Option<&Ancestor>, by: GroupBy) -> Map<String, Value> {
+pub(crate) fn group_json(key: &GroupKey, sums: &GroupSums, by: GroupBy) -> Map<String, Value> {
+    let ancestor = sums.ancestor.as_deref();
     let value = match key {
         GroupKey::Text(text) if by == GroupBy::Args => {
             argv(text).map(String::from_utf8_lossy).collect::<Value>()
@@ -53,6 +55,7 @@ pub(crate) fn group_json(key: &GroupKey, ancestor: Option<&Ancestor>, by: GroupB
         ("pid", ancestor.map(|of| of.pid).into()),
         ("comm", ancestor.and_then(Ancestor::comm).map(String::from_utf8_lossy).into()),
         ("args", args.unwrap_or(Value::Null)),
+        ("container", sums.container.as_deref().map(String::from_utf8_lossy).into()),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

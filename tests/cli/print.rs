@@ -345,6 +345,7 @@ fn json_has_the_documented_fields() {
         let parent = if parent == 0 { Value::Null } else { parent.into() };
         json!({
             "process_id": id, "parent_process_id": parent, "unit": null, "container_id": null, "pod_uid": null,
+            "container": null, "pod": null, "namespace": null, "image": null,
         })
     };
     let with = |mut base: Value, more: Value| {
@@ -473,7 +474,7 @@ fn csv_columns_keep_their_order() {
          minor_faults,major_faults,read_bytes,write_bytes,other_threads,usage_at_least,process_ended,\
          process_exit_code,process_status,process_cpu_us,process_id,parent_process_id,child_process_id,unit,container_id,\
          pod_uid,code,term_signal,duration_ns,oom_killed,signal_origin,signal_code,signal_sender_process_id,\
-         signal_sender_pid,signal_sender_comm,signal_sender_uid\n"
+         signal_sender_pid,signal_sender_comm,signal_sender_uid,container,pod,namespace,image\n"
     );
 }
 

@@ -1,6 +1,7 @@
 //! Tests the verbs that answer questions about processes.
 
 mod completeness;
+mod containers;
 mod filter;
 mod find;
 mod identity;

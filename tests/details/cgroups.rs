@@ -66,7 +66,7 @@ fn remove_tree(cgroup: &Path) {
 
 /// Runs `/bin/true MARK` in a cgroup.
 #[track_caller]
-fn run_in(cgroup: &Path, mark: &str) {
+pub(crate) fn run_in(cgroup: &Path, mark: &str) {
     let script = r#"echo $$ > "$0/cgroup.procs" && exec /bin/true "$1""#;
     let status = Command::new("sh").args(["-c", script]).arg(cgroup).arg(mark).status().unwrap();
     assert!(status.success(), "{cgroup:?}");
@@ -74,7 +74,7 @@ fn run_in(cgroup: &Path, mark: &str) {
 
 /// Returns the details of the program that was run with `mark`.
 #[track_caller]
-fn marked<'a>(capture: &'a CaptureContents, mark: &str) -> &'a Details {
+pub(crate) fn marked<'a>(capture: &'a CaptureContents, mark: &str) -> &'a Details {
     let has_mark = |details: &&Details| argv(details) == [b"/bin/true", mark.as_bytes()];
     capture.details.iter().find(has_mark).unwrap_or_else(|| panic!("no exec of {mark}"))
 }

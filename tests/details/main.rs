@@ -4,6 +4,7 @@
 //! missing.
 
 mod cgroups;
+mod containers;
 mod ends;
 mod hostile;
 mod secrets;

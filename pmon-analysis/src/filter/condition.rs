@@ -1,5 +1,6 @@
 //! Conditions on one event and its process.
 
+use pmon_core::capture::ContainerNames;
 use pmon_core::wire::EventKind;
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -41,7 +42,7 @@ pub struct ProcessCondition {
     /// Pattern for the unit of systemd, of the system's or the user's manager. The pattern may lack
     /// the suffix `.service`.
     pub unit: Option<Glob>,
-    /// First bytes of the container's identifier.
+    /// First bytes of the container's identifier, or its name.
     pub container: Option<Vec<u8>>,
     /// Path of a cgroup. Its descendants match as well.
     pub cgroup: Option<Vec<u8>>,
@@ -86,7 +87,8 @@ impl ProcessCondition {
             && self.longer_than_ns.is_none_or(|min| process.age_ns.is_some_and(|age| age >= min))
             && self.comm.as_deref().is_none_or(|comm| process.comm == Some(comm))
             && self.has_uid(process.uid)
-            && (!self.needs_cgroup() || process.cgroup.is_some_and(|cgroup| self.has_cgroup(cgroup)))
+            && (!self.needs_cgroup()
+                || process.cgroup.is_some_and(|cgroup| self.has_cgroup(cgroup, process.container)))
             && self.exe.as_ref().is_none_or(|glob| process.exe.is_some_and(|exe| glob.matches(exe)))
             && self
                 .args
@@ -108,7 +110,8 @@ impl ProcessCondition {
             self.longer_than_ns.map(|min| process.age_ns.map(|age| age >= min)),
             self.comm.as_deref().map(|comm| process.comm.map(|known| known == comm)),
             (!self.uids.is_empty()).then(|| process.uid.map(|uid| self.has_uid(Some(uid)))),
-            self.needs_cgroup().then(|| process.cgroup.map(|cgroup| self.has_cgroup(cgroup))),
+            self.needs_cgroup()
+                .then(|| process.cgroup.map(|cgroup| self.has_cgroup(cgroup, process.container))),
             self.exe.as_ref().map(|glob| process.exe.map(|exe| glob.matches(exe))),
             self.args.as_ref().map(|regex| process.args.map(|args| regex.is_match(&command_line(args)))),
         ];
@@ -133,7 +136,7 @@ impl ProcessCondition {
         self.uids.is_empty() || uid.is_some_and(is_selected)
     }
 
-    fn has_cgroup(&self, cgroup: &[u8]) -> bool {
+    fn has_cgroup(&self, cgroup: &[u8], names: Option<&[u8]>) -> bool {
         if self.cgroup.as_deref().is_some_and(|path| !is_in_cgroup(cgroup, path)) {
             return false;
         }
@@ -147,7 +150,7 @@ impl ProcessCondition {
             && self
                 .container
                 .as_deref()
-                .is_none_or(|prefix| container_id.is_some_and(|id| id.starts_with(prefix)))
+                .is_none_or(|of| container_id.is_some_and(|id| id.starts_with(of)) || is_named(of, names))
     }
 }
 
@@ -194,6 +197,11 @@ fn is_unit(unit: &[u8], pattern: &Glob) -> bool {
     pattern.matches(unit) || unit.strip_suffix(b".service").is_some_and(|name| pattern.matches(name))
 }
 
+/// Returns whether a container has this name.
+fn is_named(name: &[u8], names: Option<&[u8]>) -> bool {
+    names.is_some_and(|names| ContainerNames::parse(names).container == Some(name))
+}
+
 /// Returns whether `path` is the cgroup of a process, or an ancestor of it. `cgroup` has the form
 /// `0::/path`, or is the path itself.
 fn is_in_cgroup(cgroup: &[u8], path: &[u8]) -> bool {
@@ -216,6 +224,7 @@ mod tests {
         exe: Some(b"/usr/sbin/nginx"),
         args: Some(b"nginx\0-c\0/etc/nginx.conf\0"),
         cgroup: Some(b"0::/system.slice/nginx.service"),
+        container: None,
         uid: Some((33, 0)),
         age_ns: Some(500),
         oom_killed: None,
@@ -280,6 +289,10 @@ mod tests {
         assert!(!unit("app").matches(&view, None));
         assert!(container(id).matches(&view, None) && container("4f79").matches(&view, None));
         assert!(!container("f79").matches(&view, None));
+        let named = ProcessView { container: Some(b"web\0web-0\0\0\0"), ..view };
+        assert!(container("web").matches(&named, None) && container("4f79").matches(&named, None));
+        assert!(!container("we").matches(&named, None) && !container("web-0").matches(&named, None));
+        assert!(!container("").matches(&ProcessView { container: Some(b"\0p\0\0\0"), ..PROCESS }, None));
         let both = ProcessCondition { container: Some(b"4f".to_vec()), ..unit("other") };
         assert!(!both.matches(&view, None));
         let below = |path: &str, unit| ProcessCondition { cgroup: Some(path.into()), ..unit };

@@ -22,6 +22,8 @@ pub struct ProcessView<'a> {
     pub args: Option<&'a [u8]>,
     /// Content of `/proc/<pid>/cgroup`, or the path of the cgroup.
     pub cgroup: Option<&'a [u8]>,
+    /// Names of the container, as in [`Details::container`].
+    pub container: Option<&'a [u8]>,
     /// Real and effective user ID.
     pub uid: Option<(u32, u32)>,
     /// Time since the start of the process, in ns.
@@ -37,6 +39,7 @@ impl<'a> From<&'a Details> for ProcessView<'a> {
             exe: details.exe.as_deref(),
             args: details.args.as_deref(),
             cgroup: details.cgroup.as_deref(),
+            container: details.container.as_deref(),
             uid: details.ids.map(|ids| (ids.uid, ids.euid)),
             age_ns: None,
             oom_killed: None,
@@ -59,6 +62,7 @@ impl<'a> ProcessView<'a> {
             exe: process.exe(),
             args: process.args(),
             cgroup: process.cgroup(),
+            container: process.container(),
             uid: process.uid(),
             age_ns: process.age_at(time),
             oom_killed: None,
@@ -73,6 +77,7 @@ impl<'a> ProcessView<'a> {
             exe: program.exe.as_deref(),
             args: program.args.as_deref(),
             cgroup: program.cgroup.as_deref(),
+            container: program.container.as_deref(),
             uid: life.uid,
             age_ns: life.observed_ns(now),
             oom_killed: life.oom_killed(),

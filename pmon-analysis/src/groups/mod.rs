@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use self::histogram::Histogram;
 use crate::cgroup::CgroupIdentity;
-use crate::life::{Ancestor, Life, LifeEnd, MAX_ANCESTORS, ProcessId};
+use crate::life::{Ancestor, Life, LifeEnd, MAX_ANCESTORS, ProcessId, Program};
 
 /// Maximum number of groups. Further processes are in one group of their own.
 pub const MAX_GROUPS: usize = 1 << 16;
@@ -90,6 +90,8 @@ pub struct GroupSums {
     pub max_rss_bytes: Option<u64>,
     /// The parent or the ancestor, as it was when it last forked one of the processes.
     pub ancestor: Option<Arc<Ancestor>>,
+    /// Name of the container, of a group by [`GroupBy::Container`].
+    pub container: Option<Box<[u8]>>,
 }
 
 /// Groups of processes, in bounded memory: at most 65,536 groups, 32 MiB of keys and 32 MiB of
@@ -146,7 +148,8 @@ impl GroupTable {
             GroupBy::Args => program.args.as_deref(),
             GroupBy::Unit => identity().unit,
             GroupBy::Container => {
-                return self.add_text(identity().container_id.as_deref(), life, has_started);
+                self.add_text(identity().container_id.as_deref(), life, has_started);
+                return self.name_container(identity().container_id.as_deref(), program);
             }
             GroupBy::User => {
                 let key = life.uid.map_or(GroupKey::None, |(real, _)| GroupKey::User(real));
@@ -181,6 +184,18 @@ impl GroupTable {
             Some((_, Some(&group))) => self.add_to_group(group, life, has_started, None),
             Some((text, None)) => self.add_to(GroupKey::Text(text.into()), life, has_started, None),
             None => self.add_to(GroupKey::None, life, has_started, None),
+        }
+    }
+
+    /// Notes the name of the container with this identifier, if it is known.
+    fn name_container(&mut self, id: Option<&[u8]>, program: &Program) {
+        let group = id.and_then(|id| self.texts.get(id)).and_then(|&group| self.groups.get_mut(group));
+        if let (Some((_, sums)), Some(name)) = (group, program.container_names().container)
+            && sums.container.is_none()
+            && self.key_bytes + name.len() <= self.max_key_bytes
+        {
+            self.key_bytes += name.len();
+            sums.container = Some(name.into());
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{SignalOrigin, SignalSender, argv};
+use pmon_core::capture::{ContainerNames, SignalOrigin, SignalSender, argv};
 
 use super::{Life, LifeEnd, LifeUsage, Program};
 use crate::cgroup::CgroupIdentity;
@@ -81,6 +81,10 @@ impl<'a> LifeRow<'a> {
     fn identity(&self) -> &CgroupIdentity<'a> {
         self.identity
             .get_or_init(|| self.program().cgroup.as_deref().map(CgroupIdentity::of).unwrap_or_default())
+    }
+
+    fn names(&self) -> ContainerNames<'a> {
+        self.program().container_names()
     }
 
     fn start_ns(&self) -> Option<i64> {
@@ -249,6 +253,18 @@ pub const LIFE_COLUMNS: &[LifeColumn] = columns! { LifeColumn;
     pod_uid: Text,
         "UID of the Kubernetes pod; null also without one.",
         |row| row.identity().pod_uid.clone();
+    container: Text,
+        "Name of the container; null also without one.",
+        |row| row.names().container;
+    pod: Text,
+        "Name of the Kubernetes pod; null also without one.",
+        |row| row.names().pod;
+    namespace: Text,
+        "Namespace of the pod or of the container; null also without one.",
+        |row| row.names().namespace;
+    image: Text,
+        "Name of the container's image; null also without one.",
+        |row| row.names().image;
     pid_ns: Integer,
         "Inode number of the PID namespace.",
         |row| row.program().pid_namespace;

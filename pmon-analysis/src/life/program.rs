@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use pmon_core::capture::{Details, MissReason, argv};
+use pmon_core::capture::{ContainerNames, Details, MissReason, argv};
 
 use super::texts::SharedTexts;
 use crate::process::Name;
@@ -20,6 +20,8 @@ pub struct Program {
     pub cwd: Option<Arc<[u8]>>,
     /// Content of `/proc/<pid>/cgroup` without the final newline.
     pub cgroup: Option<Arc<[u8]>>,
+    /// Names of the container, as in [`Details::container`].
+    pub container: Option<Arc<[u8]>>,
     /// Arguments; each ends with a zero byte.
     pub args: Option<Arc<[u8]>>,
     /// Full length of the arguments in bytes, if `args` holds only the first ones.
@@ -40,12 +42,18 @@ impl Program {
         self.exe.is_none() && self.args.is_none() && self.miss.is_none() && is_described
     }
 
+    /// Returns the names of the container.
+    pub fn container_names(&self) -> ContainerNames<'_> {
+        self.container.as_deref().map(ContainerNames::parse).unwrap_or_default()
+    }
+
     /// Returns what an exec preserves of the program before: the working directory, the cgroup, the
     /// login and the namespace.
     pub(super) fn preserved(&self) -> Self {
         Self {
             cwd: self.cwd.clone(),
             cgroup: self.cgroup.clone(),
+            container: self.container.clone(),
             login_uid: self.login_uid,
             pid_namespace: self.pid_namespace,
             ..Self::default()
@@ -61,11 +69,15 @@ impl Program {
             (None, old) => old.clone(),
         };
         let context = details.context;
+        // The names of a container belong to its cgroup.
+        let has_moved = details.cgroup.is_some() && details.cgroup.as_deref() != self.cgroup.as_deref();
+        let own_container = if has_moved { &None } else { &self.container };
         Self {
             exe: text(&details.exe, &self.exe),
             filename: text(&details.filename, &self.filename),
             cwd: text(&details.cwd, &self.cwd),
             cgroup: text(&details.cgroup, &self.cgroup),
+            container: text(&details.container, own_container),
             args: text(&details.args, &self.args),
             comm: Name::of_details(details).get().map(|name| texts.share(name)),
             args_len: if details.args.is_some() { details.args_len } else { self.args_len },

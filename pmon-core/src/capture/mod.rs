@@ -26,9 +26,9 @@ pub use reader::{
     SeekRecording, Splicer,
 };
 pub use records::{
-    Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded,
-    FatalSignal, Fence, FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions, ProcessContext,
-    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SignalOrigin, SignalSender,
-    Snapshot, SnapshotReason, Unobserved, UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
-    argv,
+    Blind, ClockAnchor, ContainerNames, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End,
+    Excluded, FatalSignal, Fence, FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions,
+    ProcessContext, ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated,
+    SignalOrigin, SignalSender, Snapshot, SnapshotReason, Unobserved, UnobservedReason, UnreachedCpu,
+    UnreachedReason, Usage, Witness, argv,
 };

@@ -17,6 +17,7 @@ struct Profile {
     strings: Vec<Option<u64>>,
     /// Name numbers of FILENAME, CONTEXT.
     names: [Option<u64>; 2],
+    container: Option<Vec<u8>>,
     next: Option<usize>,
 }
 
@@ -104,7 +105,7 @@ impl DetailsSections {
             start,
             miss: profile.miss,
             ids: parts.next().unwrap().map(|ids| [0, 4, 8, 12].map(|at| int(&ids, at, 4) as u32)),
-            texts: parts.chain([args, filename]).collect(),
+            texts: parts.chain([args, filename, profile.container]).collect(),
             args_len,
             threads,
             forked,
@@ -189,7 +190,10 @@ impl DetailsSections {
                 let strings = parts.iter().map(|part| strings.number(columns.take(part))).collect();
                 let names =
                     ["DETAILS_FILENAME", "DETAILS_CONTEXT"].map(|part| names.number(columns.take(part)));
-                self.profiles.push(Profile { miss, has_args, strings, names, next: None });
+                let container = columns.take("DETAILS_CONTAINER").checked_sub(1);
+                let container =
+                    container.map(|len| (0..len).map(|_| columns.take("CONTAINER_BYTE") as u8).collect());
+                self.profiles.push(Profile { miss, has_args, strings, names, container, next: None });
                 self.profiles.len() - 1
             }
             code => code as usize - 2,

@@ -13,7 +13,7 @@ const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 pub(crate) fn read(file: &[u8]) -> (ReadHeader, Vec<ReadRecord>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
-    assert!(int(file, 10, 2) <= 4);
+    assert!(int(file, 10, 2) <= 5);
     let len = int(file, 12, 4) as usize;
     assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
     let big_endian = file[32] == 2;
@@ -98,7 +98,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// Names of the columns, in the order of their numbers.
-const NAMES: [&str; 72] = [
+const NAMES: [&str; 74] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -171,6 +171,8 @@ const NAMES: [&str; 72] = [
     "SENDER_UID",
     "SENDER_COMM_LOW",
     "SENDER_COMM_HIGH",
+    "DETAILS_CONTAINER",
+    "CONTAINER_BYTE",
 ];
 
 /// The columns of a payload, and the number of values taken from each.

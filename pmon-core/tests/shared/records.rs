@@ -108,6 +108,7 @@ pub(crate) fn sample_records() -> Vec<Owned> {
         exe: Some(b"/bin/true".to_vec()),
         cwd: Some(b"/".to_vec()),
         cgroup: Some(b"0::/".to_vec()),
+        container: Some(b"web\0web-0\0shop\0nginx:1\0".to_vec()),
         args: Some(b"true\0\0\xff\0".to_vec()),
         miss: None,
         parent_start_ticks: Some(12344),
@@ -273,9 +274,11 @@ pub(crate) fn sample_records_1_0() -> Vec<Owned> {
         | Owned::Other(Record::Loss(Loss { cause: LossCause::Storage | LossCause::Restart, .. })) => None,
         Owned::Other(Record::Details(details)) => {
             let new = Details::missed(details.subject, MissReason::Gone);
-            let Details { parent_start_ticks, filename, args_len, context, threads, forked, .. } = new;
+            let Details {
+                parent_start_ticks, filename, args_len, context, container, threads, forked, ..
+            } = new;
             let old = Details { parent_start_ticks, filename, args_len, context, ..*details };
-            let details = Details { threads, forked, ..old };
+            let details = Details { container, threads, forked, ..old };
             Some(Owned::Other(Record::Details(Box::new(details))))
         }
         owned => Some(owned),
@@ -319,12 +322,12 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
     let start = || prop::option::of(any_start());
     let args_len = prop::option::of(1..=u64::MAX);
     let ppid = prop::option::of(prop_oneof![0..6_u32, any::<u32>()]);
-    let strings = (string(), string(), string(), string(), string(), args);
+    let strings = (string(), string(), string(), string(), string(), string(), args);
     let parent = (ppid, start());
     (subject, miss, start(), parent, ids, strings, args_len, prop::option::of(any_context())).prop_map(
         |(subject, miss, start_ticks, (ppid, parent_start_ticks), ids, strings, args_len, context)| {
             let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
-            let (comm, exe, filename, cwd, cgroup, args) = strings;
+            let (comm, exe, filename, cwd, cgroup, container, args) = strings;
             Owned::Other(Record::Details(Box::new(Details {
                 subject,
                 miss,
@@ -337,6 +340,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
                 filename,
                 cwd,
                 cgroup,
+                container,
                 args,
                 args_len,
                 threads: args_len.map(|len| len as u32 | 1),

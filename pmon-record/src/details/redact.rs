@@ -109,7 +109,14 @@ impl Redact {
     pub(crate) fn details(&self, details: &mut Details, read: usize) {
         self.redact_truncated_name(details);
         self.args(details, read);
-        let Details { comm, exe, filename, cwd, cgroup, .. } = details;
+        let Details { comm, exe, filename, cwd, cgroup, container, .. } = details;
+        if let Some(names) = container {
+            let mut parts: Vec<_> = names.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
+            for name in &mut parts {
+                self.redact_text(name, MAX_TEXT);
+            }
+            *names = parts.join(&0);
+        }
         for text in [exe, filename, cwd, cgroup].into_iter().flatten() {
             self.redact_text(text, MAX_TEXT);
         }

@@ -266,6 +266,7 @@ impl Triggers {
                 exe: read.exe.or(known.exe),
                 args: read.args.or(known.args),
                 cgroup: read.cgroup.or(known.cgroup),
+                container: read.container.or(known.container),
                 uid: read.uid.or(known.uid),
                 age_ns: known.age_ns,
                 oom_killed: None,

@@ -136,6 +136,7 @@ impl Machine {
             args: Some(format!("{}\0--pid\0{pid}\0", process.comm).into()),
             args_len: None,
             context: None,
+            container: None,
             threads: None,
             forked: None,
         })

@@ -252,6 +252,7 @@ impl Search {
             exe: program.exe.as_deref().or(none),
             args,
             cgroup: program.cgroup.as_deref(),
+            container: program.container.as_deref(),
             uid: life.uid,
             age_ns: life.observed_ns(self.now),
             oom_killed: life.oom_killed(),

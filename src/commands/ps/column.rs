@@ -6,6 +6,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pmon_analysis::cgroup::CgroupIdentity;
+use pmon_core::capture::ContainerNames;
 
 use super::PsRow;
 use crate::output::printable;
@@ -77,8 +78,17 @@ const COLUMNS: &[Definition] = &[
     text(&["unit"], "UNIT", |row| Some(printable(row.cgroup().unit?))),
     text(&["uunit"], "UUNIT", |row| Some(printable(row.cgroup().user_unit?))),
     text(&["lsession"], "SESSION", |row| Some(printable(row.cgroup().session?))),
-    text(&["container"], "CONTAINER", |row| row.cgroup().container_id.map(short)),
-    text(&["pod"], "POD", |row| row.cgroup().pod_uid.map(|pod| printable(&pod))),
+    text(&["container"], "CONTAINER", |row| {
+        let name = row.names().container.map(printable);
+        name.or_else(|| row.cgroup().container_id.map(short))
+    }),
+    text(&["container_id"], "CONTAINER_ID", |row| row.cgroup().container_id.map(short)),
+    text(&["pod"], "POD", |row| {
+        let name = row.names().pod.map(printable);
+        name.or_else(|| row.cgroup().pod_uid.map(|pod| printable(&pod)))
+    }),
+    text(&["namespace"], "NAMESPACE", |row| row.names().namespace.map(printable)),
+    text(&["image"], "IMAGE", |row| row.names().image.map(printable)),
     number(&["pidns"], "PIDNS", |row| shown(row.life.program.get().pid_namespace)),
     number(&["nspid"], "NSPID", |row| shown(row.life.namespace_pid)),
     number(&["nlwp", "thcount"], "NLWP", |_| None),
@@ -87,7 +97,7 @@ const COLUMNS: &[Definition] = &[
 
 /// The main names of all columns, for messages.
 const COLUMN_NAMES: &str = "pid, ppid, pgid, sid, user, ruser, uid, ruid, gid, rgid, luid, comm, args, exe, cwd, \
-    etime, etimes, start, lstart, cgroup, unit, uunit, lsession, container, pod, pidns, nspid, nlwp, process_id";
+    etime, etimes, start, lstart, cgroup, unit, uunit, lsession, container, container_id, pod, namespace, image, pidns, nspid, nlwp, process_id";
 
 impl PsColumn {
     /// Returns the column with a name.
@@ -118,6 +128,10 @@ impl PsColumn {
 }
 
 impl PsRow<'_> {
+    fn names(&self) -> ContainerNames<'_> {
+        self.life.program.get().container_names()
+    }
+
     fn cgroup(&self) -> CgroupIdentity<'_> {
         self.life.program.get().cgroup.as_deref().map(CgroupIdentity::of).unwrap_or_default()
     }

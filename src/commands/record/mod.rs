@@ -44,6 +44,7 @@ pub(super) fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
         socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
         require_buffer: args.require_buffer.unwrap_or(0),
         heartbeat: args.heartbeat,
+        containers: Some(args.container_root.clone()).filter(|root| root.as_os_str() != "none"),
         ..RecordOptions::default()
     })
 }

@@ -14,7 +14,7 @@ pub(super) fn lines(interval: &Interval, rows: &[&TopRow]) -> String {
 
 fn group(interval: &Interval, row: &TopRow) -> Value {
     let sums = &row.sums;
-    let mut fields = group_json(&row.key, sums.ancestor.as_deref(), interval.by);
+    let mut fields = group_json(&row.key, sums, interval.by);
     let numbers = json!({
         "until": time(interval.facts.until_ns),
         "started": sums.started,

@@ -69,7 +69,7 @@ pub(super) fn table(interval: &Interval, rows: &[&TopRow], width: Option<usize>)
         }
     }
     let (shown, facts) = (shown_columns(widths, width), &interval.facts);
-    let text = |row: &&TopRow| group_text(&row.key, row.sums.ancestor.as_deref(), interval.by, &facts.users);
+    let text = |row: &&TopRow| group_text(&row.key, &row.sums, interval.by, &facts.users);
     let keys = std::iter::once(interval.by.name().to_uppercase()).chain(rows.iter().map(text));
     let line = |(cells, key): (&[String; 9], String)| {
         let mut line = String::new();

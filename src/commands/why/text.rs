@@ -117,13 +117,17 @@ impl Text<'_> {
         }
         self.line("user", user);
         let of = program.cgroup.as_deref().map(CgroupIdentity::of).unwrap_or_default();
+        let names = program.container_names();
         let named = |what: &str, name: Option<&[u8]>| name.map(|name| format!("{what} {}", printable(name)));
         let parts = [
             named("unit", of.unit),
             named("user unit", of.user_unit),
             named("login session", of.session),
             named("container", of.container_id.as_deref()),
-            named("pod", of.pod_uid.as_deref()),
+            named("named", names.container),
+            named("pod", names.pod.or(of.pod_uid.as_deref())),
+            named("namespace", names.namespace),
+            named("image", names.image),
             session.map(|session| format!("session {session}")),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::process::ProcessModel;
 
 #[test]
 fn a_process_existed_at_least_until_its_last_event() {
@@ -74,6 +75,33 @@ fn an_exec_keeps_directory_cgroup_login_and_namespace() {
     // Each property can change at an exec, and namespace 0 is unknown.
     let moved = [exec(120, 20), with(120, Some("/b"), Some("0::/y"), Some(context(0, 0)))];
     assert_eq!(program(&[&first[..], &moved].concat()), ("/b 0::/y /bin/a".into(), Some(0), Some(7)));
+}
+
+#[test]
+fn the_names_of_a_container_belong_to_its_cgroup() {
+    let with = |time, cgroup: Option<&str>, container: Option<&[u8]>| {
+        let subject = DetailsSubject::Exec { tgid: Tgid(20), time: MonoNs(time) };
+        let (cgroup, container) = (cgroup.map(Into::into), container.map(<[u8]>::to_vec));
+        [exec(time, 20), Record::Details(Box::new(Details { cgroup, container, ..details(subject, "a", 1) }))]
+    };
+    let first = with(110, Some("0::/x"), Some(b"web\0\0\0\0"));
+    // A child has the names of its parent, and the opening of a segment repeats them.
+    let known = |records: &[Record<'static>]| {
+        let records = [&[fork(100, 10, 20)], &first[..], records, &[fork(200, 20, 21)]].concat();
+        let mut model = ProcessModel::new(ByteOrder::Little, 100, ClockAnchor::default());
+        records.iter().for_each(|record| model.apply(record));
+        let rows = lives(&records);
+        let names = [20, 21].map(|pid| life(&rows, pid).program.get().container.clone().is_some());
+        let opening = [20, 21]
+            .map(|pid| model.processes().any(|of| of.subject.tgid() == Tgid(pid) && of.container.is_some()));
+        assert_eq!(names, opening);
+        assert_eq!(names[0], names[1]);
+        names[0]
+    };
+    assert!(known(&[]));
+    assert!(known(&with(120, Some("0::/x"), None)), "the names were read before");
+    assert!(known(&with(120, None, None)), "the details are missing");
+    assert!(!known(&with(120, Some("0::/y"), None)), "the process is in another cgroup");
 }
 
 #[test]

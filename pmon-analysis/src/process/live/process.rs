@@ -194,6 +194,9 @@ pub(super) fn merged(first: &Details, second: &Details) -> Details {
     fill(&mut all.exe, &second.exe);
     fill(&mut all.filename, &second.filename);
     fill(&mut all.cwd, &second.cwd);
+    if all.cgroup.is_none() || all.cgroup == second.cgroup {
+        fill(&mut all.container, &second.container);
+    }
     fill(&mut all.cgroup, &second.cgroup);
     if all.args.is_none() {
         (all.args, all.args_len) = (second.args.clone(), second.args_len);

@@ -28,14 +28,15 @@ const MAX_SPARES: usize = 256;
 pub(super) enum Text {
     Cwd,
     Cgroup,
+    Container,
     Exe,
     Filename,
     Args,
 }
 
-const TEXTS: [Text; 5] = [Text::Cwd, Text::Cgroup, Text::Exe, Text::Filename, Text::Args];
+const TEXTS: [Text; 6] = [Text::Cwd, Text::Cgroup, Text::Container, Text::Exe, Text::Filename, Text::Args];
 /// Number of texts that an exec preserves.
-const PRESERVED: usize = 2;
+const PRESERVED: usize = 3;
 
 /// A program as details describe it.
 #[derive(Debug, Default)]
@@ -102,10 +103,15 @@ impl Image {
     /// set. `scratch` is memory to use.
     fn merge(&mut self, details: &Details, replace: bool, scratch: &mut Vec<u8>) {
         scratch.clear();
+        let own_cgroup = self.text(Text::Cgroup);
+        let new_cgroup = text_of(details, Text::Cgroup);
+        let has_moved = replace && new_cgroup.is_some() && new_cgroup != own_cgroup;
         let (mut ends, mut known) = ([0; TEXTS.len()], 0);
         for text in TEXTS {
             let (own, other) = (self.text(text), text_of(details, text));
-            let is_own = own.is_some() && !(replace && other.is_some());
+            // The names of a container belong to its cgroup.
+            let is_left = text == Text::Container && has_moved;
+            let is_own = own.is_some() && !(replace && other.is_some()) && !is_left;
             if let Some(bytes) = if is_own { own } else { other } {
                 scratch.extend_from_slice(bytes);
                 known |= 1 << text as usize;
@@ -139,6 +145,7 @@ fn text_of(details: &Details, text: Text) -> Option<&[u8]> {
     let text = match text {
         Text::Cwd => &details.cwd,
         Text::Cgroup => &details.cgroup,
+        Text::Container => &details.container,
         Text::Exe => &details.exe,
         Text::Filename => &details.filename,
         Text::Args => &details.args,

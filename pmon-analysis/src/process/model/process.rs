@@ -86,6 +86,11 @@ impl<'a> ProcessRef<'a> {
         self.text(Text::Cgroup)
     }
 
+    /// Returns the names of the container, as in [`Details::container`].
+    pub fn container(&self) -> Option<&'a [u8]> {
+        self.text(Text::Container)
+    }
+
     /// Returns the real and the effective user ID.
     pub fn uid(&self) -> Option<(u32, u32)> {
         self.process().uid
@@ -148,6 +153,7 @@ impl<'a> ProcessRef<'a> {
             filename: owned(Text::Filename),
             cwd: owned(Text::Cwd),
             cgroup: owned(Text::Cgroup),
+            container: owned(Text::Container),
             args: owned(Text::Args),
             args_len: image.and_then(Image::args_len),
             context: self.context(),

@@ -107,10 +107,14 @@ pub(crate) enum Column {
     SenderUid = 69,
     SenderCommLow = 70,
     SenderCommHigh = 71,
+    // This column holds one value per distinct profile of details.
+    DetailsContainer = 72,
+    // This column holds one value per byte of a container's names.
+    ContainerByte = 73,
 }
 
 /// Number of columns.
-const COLUMNS: usize = 72;
+const COLUMNS: usize = 74;
 /// Bytes of a section before its data: column, plane, codec, zero, then the fields below.
 const SECTION_HEADER: usize = 12;
 const RAW_LEN: Range<usize> = 4..8;
@@ -127,7 +131,7 @@ impl Column {
     const BYTES: [Self; 4] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes, Self::NameBytes];
 
     /// Columns that can have more values than the block has records.
-    const LONG: [Self; 2] = [Self::StringLen, Self::Word];
+    const LONG: [Self; 3] = [Self::StringLen, Self::Word, Self::ContainerByte];
 }
 
 /// Collects the columns of a block and writes them as sections.

@@ -147,7 +147,13 @@ impl DetailsState {
         let context = context.as_ref().map(|context| context.as_flattened());
         let parts = (parts, [details.filename.as_deref(), context]);
         let has_args = details.args.is_some();
-        let profile = self.profiles.encode(family, (miss, has_args), parts, out, (strings, names));
+        let profile = self.profiles.encode(
+            family,
+            (miss, has_args, details.container.as_deref()),
+            parts,
+            out,
+            (strings, names),
+        );
         if let Some(args) = &details.args {
             self.words.encode(args, profile.strings[EXE], out, strings);
         }
@@ -323,7 +329,8 @@ impl DetailsState {
             self.learn_context(tgid, &context);
             context
         });
-        let strings = [comm, exe, filename, cwd, cgroup, args.as_deref()];
+        let container = self.profiles.container(&profile);
+        let strings = [comm, exe, filename, cwd, cgroup, container, args.as_deref()];
         self.details_bytes += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
         let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
@@ -339,6 +346,7 @@ impl DetailsState {
             filename: owned(filename),
             cwd: owned(cwd),
             cgroup: owned(cgroup),
+            container: owned(container),
             args,
             args_len,
             threads,

@@ -28,7 +28,8 @@ pub const MAJOR: u16 = 1;
 /// * 3: segments of a store: machine, reason and positions in the header; positions at the end;
 ///   unobserved spans; the causes `storage` and `restart`.
 /// * 4: the origin of the signal that killed a process.
-pub const MINOR: u16 = 4;
+/// * 5: the names of containers.
+pub const MINOR: u16 = 5;
 
 /// Byte order of all numbers in a capture, except those inside datagrams.
 pub(crate) const FILE_ORDER: ByteOrder = ByteOrder::Little;

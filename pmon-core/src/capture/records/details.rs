@@ -89,6 +89,9 @@ pub struct Details {
     pub cwd: Option<Vec<u8>>,
     /// Content of `/proc/<pid>/cgroup` without the final newline.
     pub cgroup: Option<Vec<u8>>,
+    /// Names of the container, in the order of [`ContainerNames`](super::ContainerNames): each ends
+    /// with a zero byte, and is empty if it is unknown.
+    pub container: Option<Vec<u8>>,
     /// Arguments in the format of `/proc/<pid>/cmdline`: each ends with a zero byte.
     pub args: Option<Vec<u8>>,
     /// Full length of the arguments in bytes if `args` holds only the first ones; never 0.
@@ -119,6 +122,7 @@ impl Details {
             filename: None,
             cwd: None,
             cgroup: None,
+            container: None,
             args: None,
             args_len: None,
             context: None,
@@ -128,8 +132,9 @@ impl Details {
     }
 
     /// Returns the fields that are byte strings.
-    pub fn strings(&self) -> [&Option<Vec<u8>>; 6] {
-        [&self.comm, &self.exe, &self.filename, &self.cwd, &self.cgroup, &self.args]
+    pub fn strings(&self) -> [&Option<Vec<u8>>; 7] {
+        let Self { comm, exe, filename, cwd, cgroup, container, args, .. } = self;
+        [comm, exe, filename, cwd, cgroup, container, args]
     }
 
     /// Returns the bytes of memory that these details take in a box.

@@ -1,5 +1,6 @@
 //! The records of a capture, as types.
 
+mod container;
 mod datagram;
 mod details;
 mod fatal_signal;
@@ -11,6 +12,7 @@ mod recording;
 mod self_generated;
 mod usage;
 
+pub use container::ContainerNames;
 pub use datagram::RecordedDatagram;
 pub use details::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, argv};
 pub use fatal_signal::{FatalSignal, SignalOrigin, SignalSender};

@@ -50,6 +50,9 @@ impl<S: Sink> Assembler<S> {
     ///
     /// `late` states whether the details belong to the previous segment.
     pub(super) fn record_details(&mut self, mut details: Box<Details>, late: bool) -> Result<(), SinkError> {
+        if let Some(container) = self.container_of(&details) {
+            details.container = Some(container);
+        }
         if let Some(redact) = &self.redact {
             redact.details(&mut details, self.args_read);
         }
@@ -59,6 +62,12 @@ impl<S: Sink> Assembler<S> {
         self.counters.details_missed += u64::from(details.miss.is_some());
         let record = Record::Details(details);
         if late { self.sink.record_late(&record) } else { self.sink.record(&record) }
+    }
+
+    /// Returns the names of the container of a process whose details lack them.
+    pub(super) fn container_of(&mut self, details: &Details) -> Option<Vec<u8>> {
+        let lookup = self.containers.as_mut().filter(|_| details.container.is_none())?;
+        lookup.names(details.cgroup.as_deref()?)
     }
 
     /// Records the details that have become certain.

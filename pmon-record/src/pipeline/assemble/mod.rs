@@ -14,11 +14,12 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::{Accountant, Continuity, LossLedger};
 use pmon_core::batch::{Datagram, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, End, ForkCount, Record, RecordedDatagram, ScopeInfo, SelfGenerated, SignalOrigin, SnapshotReason,
-    Usage, Witness,
+    Blind, Details, End, ForkCount, Record, RecordedDatagram, ScopeInfo, SelfGenerated, SignalOrigin,
+    SnapshotReason, Usage, Witness,
 };
 use pmon_core::wire::{Event, EventBody, Message, messages};
 
+use crate::details::containers::ContainerLookup;
 use crate::details::exec::Exec;
 use crate::details::redact::Redact;
 use crate::details::settle::DetailsSettler;
@@ -78,6 +79,8 @@ pub struct Assembler<S> {
     /// Maximum number of argument bytes that are read, so that redaction comes before truncation.
     args_read: usize,
     redact: Option<Box<Redact>>,
+    /// Finds the names of containers.
+    containers: Option<ContainerLookup>,
     /// The scope, if only a part of the events is recorded.
     scope: Option<ScopeInfo>,
     /// Whether the scope has been recorded in this segment, if there is one.
@@ -125,6 +128,7 @@ impl<S: Sink> Assembler<S> {
             args_max: usize::MAX,
             args_read: usize::MAX,
             redact: None,
+            containers: None,
             scope: None,
             has_recorded_scope: false,
             excluded: Vec::new(),
@@ -139,12 +143,13 @@ impl<S: Sink> Assembler<S> {
 
     /// Applies the limits, the redaction and the scope of `options`.
     pub(crate) fn with_options(self, options: &RecordOptions) -> Self {
-        let RecordOptions { args_max, redact, scope, .. } = options.clone();
+        let RecordOptions { args_max, redact, scope, containers, .. } = options.clone();
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| ScopeInfo { text: scope.to_string() });
         let redact = redact.map(Box::new);
         let partial_forks = scope.is_some().then(PartialForks::default);
-        Self { args_max, args_read, redact, scope, partial_forks, ..self }
+        let containers = containers.filter(|_| options.details).map(ContainerLookup::new);
+        Self { args_max, args_read, redact, containers, scope, partial_forks, ..self }
     }
 
     /// Returns the counters as of now.
@@ -211,6 +216,12 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        if let Record::Details(details) = record
+            && let Some(container) = self.container_of(details)
+        {
+            let details = Details { container: Some(container), ..(**details).clone() };
+            return self.record_details(Box::new(details), false);
+        }
         match (record, &self.redact) {
             (Record::Details(details), None) if !is_too_long(details) => {
                 self.counters.details_missed += u64::from(details.miss.is_some());

@@ -112,6 +112,7 @@ impl Machine {
             exe: Some(format!("/bin/{program}").into()),
             cwd: Some("/".into()),
             cgroup: Some("0::/a".into()),
+            container: Some(b"web\0\0\0\0".to_vec()),
             args: Some(format!("{program}\0-v\0").into()),
             context: Some(ProcessContext {
                 session: process.session,

@@ -1,0 +1,68 @@
+//! Tests that the names of a container are recorded: bundles below a directory of the test, and a
+//! cgroup of version 2 with the name of a container.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::cgroups::{TestCgroup, marked, run_in};
+use pmon_testkit::live::live_test;
+use pmon_testkit::recorder::{RecorderProcess, with_transport};
+
+const ID: &str = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c38428142970";
+const ANNOTATIONS: &str = "{\"io.kubernetes.cri.container-name\":\"web\",\"io.kubernetes.cri.sandbox-name\":\"web-0\",\
+     \"io.kubernetes.cri.sandbox-namespace\":\"shop\",\"io.kubernetes.cri.image-name\":\"nginx:secret\"}";
+
+/// Creates the bundle of the container below a new root.
+fn bundle() -> TempDir {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(ID);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.json"), format!("{{\"annotations\":{ANNOTATIONS}}}")).unwrap();
+    root
+}
+
+/// Records programs in a container and outside of it. Returns the names of both.
+fn record(options: &[&str], root: &Path) -> Option<[Option<String>; 2]> {
+    let (dir, _guard) = live_test()?;
+    let base = TestCgroup::new("names")?;
+    let cgroup = base.path().join(format!("cri-containerd-{ID}.scope"));
+    fs::create_dir(&cgroup).unwrap();
+    let options = [&["--container-root", root.to_str().unwrap()], options].concat();
+    let recorder = RecorderProcess::start(&dir, &options);
+    // The first answer can come too late on a busy machine.
+    for _ in 0..50 {
+        run_in(&cgroup, "before");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    run_in(&cgroup, "inside");
+    assert!(Command::new("/bin/true").arg("outside").status().unwrap().success());
+    let capture = recorder.finish();
+    let names = |mark| {
+        let names = marked(&capture, mark).container.as_deref().map(String::from_utf8_lossy);
+        names.map(|names| names.replace('\0', "|"))
+    };
+    Some([names("inside"), names("outside")])
+}
+
+#[test]
+fn the_names_in_the_bundle_of_a_container_are_recorded() {
+    with_transport(crate::RING, || {
+        let root = bundle();
+        let Some(names) = record(&[], root.path()) else { return };
+        assert_eq!(names, [Some("web|web-0|shop|nginx:secret|".into()), None]);
+    });
+}
+
+#[test]
+fn names_of_containers_are_redacted_and_can_be_left_out() {
+    with_transport(crate::RING, || {
+        let root = bundle();
+        let Some(names) = record(&["--redact", "secret"], root.path()) else { return };
+        assert_eq!(names[0].as_deref(), Some("web|web-0|shop|nginx:[redacted]|"));
+        let Some(names) = record(&[], Path::new("none")) else { return };
+        assert_eq!(names, [None, None]);
+    });
+}
