@@ -257,6 +257,36 @@ fn the_sums_do_not_depend_on_the_order_in_which_folded_parts_are_merged() {
 }
 
 #[test]
+fn the_first_of_equally_long_processes_stands_for_the_folded_ones() {
+    let mut records = Vec::new();
+    for n in 0..3 {
+        run(&mut records, (1, 10 + n), "a", (100 * u64::from(n), 100 * u64::from(n) + 7), 0);
+    }
+    let folded = folded(forest(records, 0, |_| (false, true)).finish(false).0, "a").unwrap();
+    assert_eq!((folded.count, folded.longest.unwrap().life.pid), (3, 10));
+}
+
+#[test]
+fn an_ancestor_without_a_row_is_shown_as_it_was_when_its_first_descendant_was_added() {
+    let mut records = Vec::new();
+    run(&mut records, (1, 10), "old", (100, 9_000), 0);
+    run(&mut records, (10, 20), "first", (200, 210), 0);
+    run(&mut records, (10, 21), "second", (400, 410), 0);
+    let mut comm = Comm::default();
+    comm.0[..3].copy_from_slice(b"new");
+    records.push((300, event(300, EventBody::Comm { task: task(10), comm })));
+    records.retain(|&(time, _)| time < 9_000);
+    records.sort_by_key(|&(time, _)| time);
+    let (mut tracker, mut forest) = (tracker(), LifeForest::new(5));
+    records.iter().for_each(|(_, record)| tracker.apply(record));
+    tracker.finish();
+    for life in std::iter::from_fn(|| tracker.pop()).filter(|life| life.pid >= 20) {
+        forest.add(ForestRow { life, boot: 0, lasted_ns: None, is_selected: false, is_kept: true });
+    }
+    assert_eq!(text(forest.finish(false).0), "1 ?\n  10 old\n    20 first\n    21 second\n");
+}
+
+#[test]
 fn only_processes_that_can_be_folded_count() {
     // One running process with a child, and `others` that have ended.
     let text = |others: u32| {

@@ -40,6 +40,44 @@ fn the_duration_of_an_older_process_is_rounded_to_a_clock_tick() {
 }
 
 #[test]
+fn a_process_id_of_0_in_a_namespace_is_unknown() {
+    let context = |pid| ProcessContext { pid, pid_namespace: 5, ..ProcessContext::default() };
+    let of_exec = |pid, namespace_pid| {
+        let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(110) };
+        Record::Details(Box::new(Details {
+            context: Some(context(namespace_pid)),
+            ..details(subject, "a", 1)
+        }))
+    };
+    let of_scan = |pid, namespace_pid| {
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
+        Record::Details(Box::new(Details {
+            context: Some(context(namespace_pid)),
+            ..details(subject, "a", 1)
+        }))
+    };
+    let execs = [20, 21].map(|pid| exec(110, pid));
+    let rows =
+        lives(&[&execs[..], &[of_exec(20, 0), of_exec(21, 7), of_scan(30, 0), of_scan(31, 8)]].concat());
+    assert_eq!([20, 21, 30, 31].map(|pid| life(&rows, pid).namespace_pid), [None, Some(7), None, Some(8)]);
+}
+
+#[test]
+fn a_thread_of_the_kernel_is_described_and_has_neither_executable_nor_arguments() {
+    let described = Program { cgroup: Some(b"0::/"[..].into()), ..Program::default() };
+    let with_login = Program { login_uid: Some(0), ..Program::default() };
+    assert!(described.is_kernel_thread() && with_login.is_kernel_thread());
+    for program in [
+        Program::default(),
+        Program { exe: Some(b"/bin/sh"[..].into()), ..described.clone() },
+        Program { args: Some(b"sh\0"[..].into()), ..described.clone() },
+        Program { miss: Some(MissReason::Gone), ..described.clone() },
+    ] {
+        assert!(!program.is_kernel_thread(), "{program:?}");
+    }
+}
+
+#[test]
 fn an_exec_keeps_directory_cgroup_login_and_namespace() {
     let context = |login_uid, pid_namespace| ProcessContext {
         session: 1,

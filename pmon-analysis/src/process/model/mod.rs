@@ -193,7 +193,7 @@ impl ProcessModel {
     fn threads_after(&self, slot: Slot, task: Task) -> usize {
         let forked = self.table.get(slot).forked_threads as usize;
         match self.table.id(task.tid.0) {
-            Some(Id::Thread(thread)) if !task.is_leader() => {
+            Some(Id::Thread(thread)) => {
                 let thread = self.table.thread(thread);
                 forked - usize::from(thread.is_forked && thread.process == slot)
             }

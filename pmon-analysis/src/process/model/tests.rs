@@ -320,9 +320,29 @@ fn the_effect_of_an_exit_is_known_before_it_is_applied() {
     }
     // The exit of a process with another start is not that of the known one.
     model.apply(&fork(10, 1, 20));
+    model.apply(&fork(10, 1, 30));
+    model.apply(&event(11, EventBody::Fork { parent: Task::new(1, 1), child: Task::new(31, 30) }));
     let later = Usage { start_ticks: 900, ..unknown };
     let effect = |usage| model.exit_effect(Task::new(20, 20), 0, MonoNs(20_000_000), Some(usage));
     assert_eq!((effect(&unknown), effect(&later)), (ProcessExit::Ended { status: 0 }, ProcessExit::Unknown));
+    // A thread of another process is none of its own.
+    let effect = |tid, tgid| model.exit_effect(Task::new(tid, tgid), 0, MonoNs(20_000_000), Some(&unknown));
+    assert_eq!((effect(31, 20), effect(31, 30)), (ProcessExit::GoesOn, ProcessExit::GoesOn));
+}
+
+#[test]
+fn scans_of_too_many_processes_are_counted_and_remove_none() {
+    let scan = |ms: u64| {
+        let (started, reason) = (MonoNs(ms * 1_000_000), SnapshotReason::Loss);
+        Record::Snapshot(Snapshot { started, ended: started, processes: 0, reason, atomic: false })
+    };
+    let mut model = model();
+    (2..10_000).for_each(|pid| model.apply(&fork(1, 1, pid)));
+    assert_eq!((model.len(), model.incomplete()), (9_999, 0));
+    (0..200).for_each(|_| model.apply(&scan(0)));
+    assert!(model.incomplete() > 0);
+    model.apply(&scan(2));
+    assert_eq!(model.len(), 9_999);
 }
 
 #[test]
