@@ -283,7 +283,8 @@ fn sections(block: &[u8]) -> Vec<(u8, &[u8])> {
     .collect()
 }
 
-/// A reader of version 1.3 skips the columns of later versions, so the others must be what they were.
+/// A reader of version 1.3 skips the columns of later versions, so the others must be what they
+/// were.
 #[test]
 fn origins_of_signals_and_names_of_containers_change_no_column_of_an_earlier_version() {
     let without = |owned| match owned {

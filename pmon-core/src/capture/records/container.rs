@@ -25,8 +25,8 @@ impl<'a> ContainerNames<'a> {
         Self { container: next(), pod: next(), namespace: next(), image: next() }
     }
 
-    /// Returns the names as they are in [`Details::container`](super::Details::container); `None` if
-    /// none is known.
+    /// Returns the names as they are in [`Details::container`](super::Details::container); `None`
+    /// if none is known.
     pub fn to_bytes(self) -> Option<Vec<u8>> {
         let Self { container, pod, namespace, image } = self;
         let all = [container, pod, namespace, image];
