@@ -124,8 +124,8 @@ fn container_id(cgroup: &[u8]) -> Option<&[u8]> {
         let is_id = id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (is_id && is_separate && !is_monitor).then_some(start..name.len())
     };
-    let found = cgroup.split(|&byte| byte == b'/').filter_map(|name| of(name).map(|id| &name[id]));
-    found.last()
+    let mut found = cgroup.split(|&byte| byte == b'/').filter_map(|name| of(name).map(|id| &name[id]));
+    found.next_back()
 }
 
 /// Returns the user in whose slice a cgroup is.
