@@ -43,3 +43,84 @@ impl LifeFilter {
                 .is_none_or(|root| life.pid == root || life.ancestors().any(|ancestor| ancestor.pid == root))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{
+        ClockAnchor, Details, DetailsSubject, Header, Meta, MissReason, Record, RecordedDatagram,
+    };
+    use pmon_core::wire::{ByteOrder, Event, EventBody};
+    use pmon_core::{Cpu, Seq, Task, Tgid};
+
+    use super::*;
+    use crate::filter::{EndCondition, Glob, compile_regex};
+    use crate::life::LifeTracker;
+
+    fn event(ns: u64, body: EventBody) -> Record<'static> {
+        RecordedDatagram::Event(Event { time: MonoNs(ns), seq: Seq(0), cpu: Cpu(0), body }).into()
+    }
+
+    /// A shell, 10, forks 20, which runs `ls -l` for 50 ns; nothing is known of 30.
+    fn lives() -> Vec<Life> {
+        let task = |pid| Task::new(pid, pid);
+        let fork =
+            |ns, parent, child| event(ns, EventBody::Fork { parent: task(parent), child: task(child) });
+        let subject = DetailsSubject::Exec { tgid: Tgid(20), time: MonoNs(110) };
+        let details =
+            Details { args: Some(b"ls\0-l\0".to_vec()), ..Details::missed(subject, MissReason::Gone) };
+        let meta = Meta { start: ClockAnchor::default(), ticks_per_second: 100, ..Meta::default() };
+        let mut tracker = LifeTracker::new(&Header { uuid: [1; 16], byte_order: ByteOrder::Little, meta });
+        for record in [
+            fork(100, 10, 20),
+            event(110, EventBody::Exec { task: task(20) }),
+            Record::Details(Box::new(details)),
+            event(150, EventBody::Exit { task: task(20), code: 256, signal: 17, parent: None }),
+            fork(160, 1, 30),
+        ] {
+            tracker.apply(&record);
+        }
+        tracker.finish();
+        std::iter::from_fn(|| tracker.pop()).collect()
+    }
+
+    /// Returns the processes that match, and those that may match.
+    fn selected(filter: &LifeFilter) -> (Vec<u32>, Vec<u32>) {
+        let lives = lives();
+        let select = |selects: &dyn Fn(&Life) -> bool| {
+            lives.iter().filter(|life| selects(life)).map(|life| life.pid).collect::<Vec<_>>()
+        };
+        let now = MonoNs(1000);
+        (select(&|life| filter.matches(life, now)), select(&|life| filter.may_match(life, now)))
+    }
+
+    #[test]
+    fn a_process_must_satisfy_all_conditions() {
+        let args = |pattern| ProcessCondition {
+            args: Some(compile_regex(pattern).unwrap()),
+            ..ProcessCondition::default()
+        };
+        let of = |pids: &[u32], tree, process| LifeFilter { pids: pids.to_vec(), tree, process };
+        let any = ProcessCondition::default;
+        assert_eq!(selected(&of(&[], None, any())), (vec![20, 1, 10, 30], vec![]));
+        assert_eq!(selected(&of(&[10, 20], None, any())), (vec![20, 10], vec![]));
+        assert_eq!(selected(&of(&[], Some(10), any())), (vec![20, 10], vec![]));
+        assert_eq!(selected(&of(&[20, 30], Some(10), any())), (vec![20], vec![]));
+        // Nothing is known of the others.
+        assert_eq!(selected(&of(&[], None, args("^ls -l$"))), (vec![20], vec![1, 10, 30]));
+        assert_eq!(selected(&of(&[10, 20], None, args("^ls -l$"))), (vec![20], vec![10]));
+        assert_eq!(selected(&of(&[], Some(10), args("-x"))), (vec![], vec![10]));
+    }
+
+    #[test]
+    fn an_unknown_property_decides_nothing_unless_another_one_excludes_the_process() {
+        let exe = ProcessCondition { exe: Some(Glob::new("/bin/*").unwrap()), ..Default::default() };
+        let may = |process| selected(&LifeFilter { process, ..LifeFilter::default() }).1;
+        assert_eq!(may(exe.clone()), [20, 1, 10, 30]);
+        let ends = vec![EndCondition::Code(2)];
+        // Process 20 ended with another code, and the others are running.
+        assert_eq!(may(ProcessCondition { ends: ends.clone(), ..exe.clone() }), [0_u32; 0]);
+        assert_eq!(may(ProcessCondition { longer_than_ns: Some(51), ..exe.clone() }), [1, 10, 30]);
+        assert_eq!(may(ProcessCondition { longer_than_ns: Some(50), ..exe.clone() }), [20, 1, 10, 30]);
+        assert_eq!(may(ProcessCondition { uids: vec![1], ..exe }), [20, 1, 10, 30]);
+    }
+}
