@@ -1,12 +1,12 @@
 //! Tests the recorder's memory under programs with hostile names and arguments.
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use pmon_testkit::live::OutputLines;
 use pmon_testkit::recorder::RecorderProcess;
 
 /// Maximum anonymous memory in KiB. A recorder takes 64 MiB in addition to its ring, of which 8 MiB
@@ -86,8 +86,7 @@ fn a_process_that_declares_its_memory_as_arguments_does_not_block_a_scan() {
     let mut execs = Command::new(execs());
     execs.args(["declare", "64"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut execs = execs.spawn().unwrap();
-    let mut reply = String::new();
-    BufReader::new(execs.stdout.take().unwrap()).read_line(&mut reply).unwrap();
+    let reply = OutputLines::new(execs.stdout.take().unwrap()).next();
     let scans = with_transport(RING, || {
         let (dir, _guard) = live_test()?;
         let recorder = RecorderProcess::start(&dir, &["--for", "1s"]);
@@ -95,7 +94,7 @@ fn a_process_that_declares_its_memory_as_arguments_does_not_block_a_scan() {
     });
     drop(execs.stdin.take());
     execs.wait().unwrap();
-    if reply != "declared\n" {
+    if reply.as_deref() != Some("declared") {
         return skip("a process may not declare its arguments (CONFIG_CHECKPOINT_RESTORE)");
     }
     assert_eq!(scans.unwrap_or(1), 1, "the scan was not finished");

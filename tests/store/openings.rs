@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use pmon_core::capture::{Details, DetailsSubject, Record};
 use pmon_testkit::capture::CaptureContents;
 use pmon_testkit::guard::Need;
-use pmon_testkit::live::{live_test_with, wait_until};
+use pmon_testkit::live::{OutputLines, live_test_with, wait_until};
 use pmon_testkit::recorder::{transport_options, with_transport};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
@@ -44,9 +43,9 @@ impl LongLived {
         let mut command = Command::new("python3");
         command.arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut this = Self { script: command.spawn().expect("python3"), pids: BTreeMap::new() };
-        let mut lines = BufReader::new(this.script.stdout.take().expect("a pipe")).lines();
+        let lines = OutputLines::new(this.script.stdout.take().expect("a pipe"));
         while !this.pids.contains_key("ready") {
-            let line = lines.next().expect("all roles").expect("UTF-8");
+            let line = lines.next().expect("all roles");
             let (role, pid) = line.split_once(' ').expect("a role and a process id");
             this.pids.insert(role.into(), pid.parse().expect("a number"));
         }

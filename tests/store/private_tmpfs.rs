@@ -1,9 +1,9 @@
 //! A tmpfs that only this test and its children see.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use pmon_testkit::live::OutputLines;
 use tempfile::TempDir;
 
 /// A tmpfs in a mount namespace of its own. It is unmounted on drop.
@@ -26,9 +26,8 @@ impl PrivateTmpfs {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "mounted");
+        let line = OutputLines::new(holder.stdout.take().unwrap()).next();
+        assert_eq!(line.as_deref(), Some("mounted"));
         let root = PathBuf::from(format!("/proc/{}/root", holder.id()));
         let path = root.join(directory.path().strip_prefix("/").unwrap());
         Self { holder, path, _directory: directory }
