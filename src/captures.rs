@@ -15,7 +15,7 @@ use crate::query::is_stdin_copy;
 use crate::terminal::counted;
 
 /// What to do after a wrong name.
-const WHAT_TO_NAME: &str = "name a file that `pmon record` wrote, or the directory of a store";
+pub(crate) const WHAT_TO_NAME: &str = "name a file that `pmon record` wrote, or the directory of a store";
 /// What to do without the permission to read a capture.
 const WHO_MAY_READ: &str = "only its owner can read a capture; run pmon as that user, or as root";
 

@@ -58,8 +58,15 @@ pub(crate) fn colours() -> bool {
     stdout().is_terminal() && !is_disabled && !is_dumb
 }
 
-/// Returns the number of columns of standard output, if it is a terminal.
+/// Returns the number of columns to which lines on standard output are cut, as ps(1) does: the
+/// value of the variable `COLUMNS`, or else the width of the terminal. `None` without both.
 pub(crate) fn output_width() -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.filter(|&columns| columns > 0).or_else(screen_width)
+}
+
+/// Returns the number of columns of standard output, if it is a terminal.
+pub(crate) fn screen_width() -> Option<usize> {
     tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 

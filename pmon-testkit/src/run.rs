@@ -54,10 +54,10 @@ impl RunOutput {
     }
 }
 
-/// Returns a command that runs `pmon` in UTC, without colours.
+/// Returns a command that runs `pmon` in UTC, without colours and without a limit on the width.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(programs::pmon());
-    command.args(args).env("TZ", "UTC").env("NO_COLOR", "1").stdin(Stdio::null());
+    command.args(args).env("TZ", "UTC").env("NO_COLOR", "1").env_remove("COLUMNS").stdin(Stdio::null());
     command
 }
 

@@ -87,15 +87,23 @@ fn reasons(search: &Search, completeness: &Completeness, recorder: Option<u32>) 
         && report.lost.total() == search.noted_losses
         && !matches!(report.verdict(), Verdict::Damaged);
     if is_open || !has_noted_all {
-        reasons.push(format!("the recording is {}", completeness.sentence()));
+        reasons.push(match report.verdict() {
+            Verdict::Damaged => format!("the recording is damaged: {}", completeness.damage().join(", ")),
+            _ => format!("the recording is {}", completeness.sentence()),
+        });
     }
-    if search.unknown > 0 {
-        let pids: Vec<_> = search.unknown_pids.iter().map(u32::to_string).collect();
-        let more = if search.unknown > pids.len() as u64 { ", ..." } else { "" };
+    if search.early.count > 0 {
         reasons.push(format!(
-            "properties of {} are unknown, on which a condition depends (pid {}{more})",
-            counted(search.unknown, "process"),
-            pids.join(", ")
+            "{} ended before the first scan of /proc {}",
+            search.early.counted(),
+            search.early.pids()
+        ));
+    }
+    if search.unknown.count > 0 {
+        reasons.push(format!(
+            "too little is known of {} {}",
+            search.unknown.counted(),
+            search.unknown.pids()
         ));
     }
     if search.omitted_execs > 0 {

@@ -138,8 +138,14 @@ impl StatsRow {
 const COLUMNS: [&str; 8] = ["COUNT", "FAILED", "CPU", "P50", "P95", "MAX", "MEMORY", "RATE/S"];
 /// The columns that are left out on a narrow terminal, the least important first.
 const OPTIONAL: &[&str] = &["P95", "RATE/S", "P50", "MEMORY", "MAX", "FAILED"];
-/// Number of characters of the group that are visible on every terminal.
-const MIN_KEY: usize = 15;
+/// Returns the number of characters of the group for which less important columns are left out.
+fn min_key(by: GroupBy) -> usize {
+    match by {
+        GroupBy::Args | GroupBy::Parent | GroupBy::Subtree => 40,
+        GroupBy::Exe => 30,
+        GroupBy::Comm | GroupBy::User | GroupBy::Unit | GroupBy::Container => 15,
+    }
+}
 
 /// Returns aligned columns. On a terminal, less important columns are left out if there is no room,
 /// and lines are cut to its width.
@@ -171,7 +177,7 @@ fn text(rows: &[StatsRow], by: GroupBy, users: &UserNames) -> String {
     let screen = terminal::output_width();
     let mut columns = COLUMNS.map(|name| (name, 0));
     columns.iter_mut().zip(widths).for_each(|((_, of_column), width)| *of_column = width);
-    let shown = fitting_columns(columns, OPTIONAL, MIN_KEY, screen);
+    let shown = fitting_columns(columns, OPTIONAL, min_key(by), screen);
     let mut text = String::new();
     for (cells, label) in cells.iter().zip(labels) {
         let mut line = String::new();

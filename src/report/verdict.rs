@@ -199,7 +199,7 @@ impl Completeness {
     }
 
     /// Describes what is wrong with a damaged capture.
-    fn damage(&self) -> Vec<String> {
+    pub(crate) fn damage(&self) -> Vec<String> {
         let report = &self.report;
         let mut all = Vec::new();
         if report.damaged > 0 {
@@ -210,7 +210,7 @@ impl Completeness {
             all.push(format!("{} missing", counted(report.missing_records, "record")));
         }
         if report.missing > 0 {
-            all.push(format!("{} missing of which no loss tells", counted(report.missing, "event")));
+            all.push(format!("{} missing without a record of their loss", counted(report.missing, "event")));
         }
         let found = |is_kind: fn(&Finding) -> bool| {
             self.chain.findings.iter().filter(|&finding| is_kind(finding)).count() as u64

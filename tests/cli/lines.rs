@@ -69,6 +69,7 @@ fn shown(columns: u32, words: &str) -> Vec<String> {
         .args(["-qec", &line, "/dev/null"])
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
+        .env_remove("COLUMNS")
         .stdin(Stdio::null());
     let output = script.output().expect("script(1) runs").stdout;
     String::from_utf8(output).expect("UTF-8").lines().map(|line| line.trim_end().to_owned()).collect()
@@ -130,4 +131,16 @@ fn failures_and_kills_stand_out() {
     assert!(lines.iter().any(|line| line.contains("\x1b[31mcoredump\x1b[0m")), "{lines:?}");
     let lines = shown(140, "find FILE '' --exit failed");
     assert!(lines[1].starts_with("\x1b[31m") && lines[1].contains(" exit 1 "), "{lines:?}");
+}
+
+#[test]
+fn half_of_a_line_of_stats_is_the_command() {
+    for (by, min) in [("args", 40), ("parent", 40), ("comm", 0)] {
+        let lines = shown(80, &format!("stats FILE --by {by}"));
+        let column = lines[0].find(&by.to_uppercase()).expect("a header");
+        assert!(lines[0].contains("COUNT") && 80 - column >= min, "{by}: {lines:#?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+    }
+    let wide = shown(140, "stats FILE --by args");
+    assert!(["P50", "P95", "RATE/S", "MEMORY"].iter().all(|column| wide[0].contains(column)), "{wide:#?}");
 }

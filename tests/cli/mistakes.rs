@@ -79,6 +79,11 @@ fn mistakes_are_answered_in_one_line() {
         ),
         (&["sql", "x.pmon"], 2, &["there is no SQL; pass it as an argument or on standard input"]),
         (&["sql", "none.pmon", "SELECT 1"], 6, &["cannot open none.pmon"]),
+        (
+            &["print", "--follow", "none.pmon"],
+            6,
+            &["cannot open none.pmon", "; name a file that `pmon record` wrote, or the directory of a store"],
+        ),
         (&["prove", "x.pmon", "--never"], 2, &["add one, for example --exe nc"]),
         (&["ps", "x.pmon", "--exit", "1"], 2, &["use --since and --until, or `pmon find`"]),
     ] {
@@ -115,6 +120,7 @@ fn on_terminal(dir: &Dir, columns: u32, words: &str) -> String {
         .args(["-qec", &line, "/dev/null"])
         .current_dir(dir.path(""))
         .env("TERM", "dumb")
+        .env_remove("COLUMNS")
         .stdin(Stdio::null());
     String::from_utf8_lossy(&script.output().expect("script(1) runs").stdout).replace('\r', "")
 }
@@ -143,6 +149,33 @@ fn a_narrow_terminal_shows_what_matters_most() {
         assert!(lines.all(|line| line.chars().count() <= 40), "{words}: {out}");
         assert!(!out.contains('\u{1b}'), "{words}: {out}");
     }
+}
+
+#[test]
+fn the_variable_columns_is_the_width_of_every_output() {
+    let dir = files();
+    for words in [&["print"][..], &["ps"], &["tree"], &["stats"], &["find", "git"], &["why", "20"]] {
+        let line = [&[words[0], "x.pmon"], &words[1..]].concat();
+        let shown = |columns: &str| {
+            let mut command = command(&line);
+            command.current_dir(dir.path("")).env("COLUMNS", columns);
+            RunOutput::new(command.output().expect("pmon runs")).expect(0).out
+        };
+        let narrow = shown("30");
+        assert!(
+            narrow.lines().filter(|line| !line.starts_with("-- ")).all(|line| line.chars().count() <= 30),
+            "{narrow}"
+        );
+        assert!(!narrow.is_empty());
+        let all = shown("");
+        assert!(all.lines().any(|line| line.chars().count() > 30), "{all}");
+        for other in ["0", "-1", "wide", "1000"] {
+            assert_eq!(shown(other), all, "{other}");
+        }
+    }
+    let mut json = command(&["find", "x.pmon", "git", "--json"]);
+    json.current_dir(dir.path("")).env("COLUMNS", "30");
+    RunOutput::new(json.output().expect("pmon runs")).expect(0).json_lines();
 }
 
 #[test]

@@ -268,7 +268,11 @@ fn lines_are_cut_at_the_width_of_a_terminal() {
     let lines = |columns: u32, wrap: &str| {
         let pmon = env!("CARGO_BIN_EXE_pmon");
         let print = format!("stty cols {columns}; '{pmon}' print --color never {wrap} '{file}' 2>/dev/null");
-        let output = Command::new("script").args(["-qec", &print, "/dev/null"]).stdin(Stdio::null()).output();
+        let output = Command::new("script")
+            .args(["-qec", &print, "/dev/null"])
+            .env_remove("COLUMNS")
+            .stdin(Stdio::null())
+            .output();
         let output = output.expect("script(1) runs").stdout;
         String::from_utf8(output).unwrap().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
     };

@@ -1,5 +1,6 @@
 //! `pmon print --follow`: prints events while they are recorded.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::last_events;
 use crate::args::PrintArgs;
-use crate::captures::{CaptureSource, Captures, recorder_of};
+use crate::captures::{CaptureSource, Captures, WHAT_TO_NAME, recorder_of};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{CaptureInput, InputItem, ReadOutcome, is_stdio, report_damage, shown};
@@ -165,7 +166,13 @@ impl Followed {
         let directory = match self {
             Self::Store(directory) => directory,
             Self::File(path) => {
-                path.metadata().or_fail(exit::ENVIRONMENT, format_args!("cannot open {}", shown(path)))?;
+                let metadata = path.metadata();
+                let is_missing = matches!(&metadata, Err(error) if error.kind() == io::ErrorKind::NotFound);
+                let opened = metadata.or_fail(exit::ENVIRONMENT, format_args!("cannot open {}", shown(path)));
+                opened.map_err(|failure| match is_missing {
+                    true => failure.followed_by(WHAT_TO_NAME),
+                    false => failure,
+                })?;
                 let mut captures = Captures::find(std::slice::from_ref(path), host)?;
                 if !captures.is_rereadable() {
                     return Err(stream(path));

@@ -10,6 +10,7 @@ use pmon_core::{MonoNs, Tgid};
 
 use crate::args::ProcessArgs;
 use crate::input::Examined;
+use crate::terminal::counted;
 use crate::time_spec::local_time;
 use crate::view::Range;
 
@@ -26,6 +27,35 @@ pub(super) struct FoundProcess {
     /// Wall-clock time of the exec, or of the start of the process.
     pub(super) real_ns: Option<i64>,
     pub(super) wall: WallClock,
+}
+
+/// Processes that may satisfy the conditions.
+#[derive(Debug, Default)]
+pub(super) struct UnknownProcesses {
+    pub(super) count: u64,
+    /// IDs of the first ones.
+    first: Vec<u32>,
+}
+
+impl UnknownProcesses {
+    fn add(&mut self, pid: u32) {
+        self.count += 1;
+        if self.first.len() < MAX_FOUND {
+            self.first.push(pid);
+        }
+    }
+
+    /// Returns their number in words.
+    pub(super) fn counted(&self) -> String {
+        counted(self.count, "process")
+    }
+
+    /// Returns the IDs of the first ones in words.
+    pub(super) fn pids(&self) -> String {
+        let pids: Vec<_> = self.first.iter().map(u32::to_string).collect();
+        let more = if self.count > pids.len() as u64 { ", ..." } else { "" };
+        format!("(pid {}{more})", pids.join(", "))
+    }
 }
 
 /// A search for processes.
@@ -49,9 +79,10 @@ pub(super) struct Search {
     /// The first processes that satisfy the conditions, and the number of all.
     pub(super) found: Vec<FoundProcess>,
     pub(super) found_count: u64,
-    /// Number of processes that may satisfy the conditions, and IDs of the first ones.
-    pub(super) unknown: u64,
-    pub(super) unknown_pids: Vec<u32>,
+    /// Processes that may satisfy the conditions: those that ended before a scan could examine
+    /// them, and others.
+    pub(super) early: UnknownProcesses,
+    pub(super) unknown: UnknownProcesses,
     /// Number of execs that were not examined.
     pub(super) omitted_execs: u64,
 }
@@ -84,8 +115,8 @@ impl Search {
             execs: 0,
             found: Vec::new(),
             found_count: 0,
-            unknown: 0,
-            unknown_pids: Vec::new(),
+            early: UnknownProcesses::default(),
+            unknown: UnknownProcesses::default(),
             omitted_execs: 0,
         }
     }
@@ -231,10 +262,9 @@ impl Search {
             }
         }
         if is_unknown {
-            self.unknown += 1;
-            if self.unknown_pids.len() < MAX_FOUND {
-                self.unknown_pids.push(life.pid);
-            }
+            // A scan or the fork would have shown the start.
+            let is_early = life.start.is_none() && matches!(life.end, LifeEnd::Ended { .. });
+            if is_early { &mut self.early } else { &mut self.unknown }.add(life.pid);
         }
     }
 

@@ -255,6 +255,10 @@ fn missing(losses: Losses, dropped: u64, unread: u64, is_blind: bool) -> Option<
     if losses.missed_args > 0 {
         items.push(format!("arguments of {} missed", counted(losses.missed_args, "exec")));
     }
+    if losses.undecided > 0 {
+        let processes = counted(losses.undecided, "process");
+        items.push(format!("{processes} left out, because too little is known of them"));
+    }
     if dropped > 0 {
         items.push(format!("{} processes or texts dropped for lack of memory", grouped(dropped)));
     }

@@ -52,6 +52,8 @@ pub(super) struct Losses {
     pub(super) blind_ns: u64,
     /// Number of execs without command line.
     pub(super) missed_args: u64,
+    /// Number of processes left out because too little is known of them.
+    pub(super) undecided: u64,
     /// Number of processes and texts dropped so far for lack of memory.
     pub(super) dropped: u64,
 }
@@ -174,6 +176,7 @@ impl LiveModel {
             life.end = LifeEnd::Running;
             life.usage = None;
             if !self.filter.matches(&life, now) {
+                self.losses.undecided += u64::from(is_end && self.filter.may_match(&life, now));
                 continue;
             }
             let new = KnownProcess { cpu: None, is_missing: false, is_counted: false, seen };
@@ -190,7 +193,9 @@ impl LiveModel {
 
     fn add_ended(&mut self, mut life: Life) {
         let known = self.known.remove(&life.id);
-        if !self.filter.matches(&life, self.tracker.now()) {
+        let now = self.tracker.now();
+        if !self.filter.matches(&life, now) {
+            self.losses.undecided += u64::from(self.filter.may_match(&life, now));
             return;
         }
         let is_new = is_new(&life, self.began);

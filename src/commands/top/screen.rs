@@ -133,7 +133,7 @@ impl Drop for Screen {
 }
 
 fn size() -> (usize, usize) {
-    (terminal::output_width().unwrap_or(80), terminal::output_height().unwrap_or(24))
+    (terminal::screen_width().unwrap_or(80), terminal::output_height().unwrap_or(24))
 }
 
 /// Opens the screen, and lets keys arrive at once and without echo.

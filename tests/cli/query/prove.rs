@@ -78,7 +78,7 @@ fn all_reasons_are_stated_when_it_cannot_be_told() {
     let file = dir.file("x.pmon", &ticking_capture(&lossy));
     let answer = prove(&file, &["--args", "^curl"], 3);
     assert!(answer.contains("- 3 events lost on cpu 0 from"), "{answer}");
-    assert!(answer.contains("- properties of 1 process are unknown"), "{answer}");
+    assert!(answer.contains("- too little is known of 1 process (pid 20)"), "{answer}");
     // A loss outside of the range does not matter.
     prove(&file, &["--args", "^curl", "--until", "+900ms"], 0);
     // A block that is cut out is not noted in the capture.
@@ -86,6 +86,31 @@ fn all_reasons_are_stated_when_it_cannot_be_told() {
     let file = dir.file("y.pmon", &whole[..whole.len() - 40]);
     let answer = prove(&file, &["--args", "^curl"], 3);
     assert!(answer.contains("- the recording is "), "{answer}");
+}
+
+#[test]
+fn each_reason_is_a_short_line() {
+    let dir = Dir::new();
+    // Process 30 ends before a scan can find it, so its program is unknown.
+    let early = [
+        exit(10, 1, (30, 30), 0),
+        found(1, 0, "/sbin/init splash", 100),
+        found(10, 1, "sh -i", 50_000),
+        scan(20, 2, SnapshotReason::Start),
+        clean_end(5_000_000, 1, 0),
+    ];
+    let file = dir.file("early.pmon", &ticking_capture(&early));
+    let answer = prove(&file, &["--args", "^curl"], 3);
+    let reasons: Vec<_> = answer.lines().filter(|line| line.starts_with("- ")).collect();
+    assert_eq!(reasons, ["- 1 process ended before the first scan of /proc (pid 30)"]);
+    let mut damaged = ticking_capture(&self::records());
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x55);
+    let file = dir.file("damaged.pmon", &damaged);
+    let answer = prove(&file, &["--args", "^curl"], 3);
+    let reason = answer.lines().find(|line| line.contains("damaged")).expect("a reason");
+    assert!(reason.starts_with("- the recording is damaged: 2 damaged parts of "), "{answer}");
+    assert!(!reason.contains('('), "{answer}");
 }
 
 #[test]

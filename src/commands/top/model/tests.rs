@@ -220,6 +220,24 @@ fn a_filter_selects_processes_and_losses_are_reported_once() {
     apply(&mut model, [fork(1_100, 1, 20), fork(1_100, 1, 21), loss, blind]);
     let closed = model.close(GroupBy::Comm);
     assert_eq!(closed.running.len(), 1);
-    assert_eq!(closed.losses, Losses { events: 3, blind_ns: 5, missed_args: 0, dropped: 0 });
+    assert_eq!(closed.losses, Losses { events: 3, blind_ns: 5, ..Losses::default() });
     assert_eq!(model.close(GroupBy::Comm).losses, Losses::default());
+}
+
+#[test]
+fn processes_of_which_too_little_is_known_are_counted_once_per_interval() {
+    let process = pmon_analysis::filter::ProcessCondition { uids: vec![7], ..Default::default() };
+    let mut model = model(LifeFilter { process, ..LifeFilter::default() });
+    let undecided = |model: &mut LiveModel| {
+        let closed = model.close(GroupBy::Comm);
+        assert_eq!(closed.running.len(), 0);
+        closed.losses.undecided
+    };
+    // The user of both is unknown.
+    apply(&mut model, [fork(1_100, 1, 20), fork(1_100, 1, 21)]);
+    let older = undecided(&mut model);
+    apply(&mut model, [exit(1_200, 20, 0, 1), rename(1_300, 1, "init")]);
+    assert_eq!(undecided(&mut model), older, "one has ended in the interval");
+    assert_eq!(undecided(&mut model), older - 1);
+    assert!(older >= 2);
 }
