@@ -88,6 +88,22 @@ pub(crate) fn cut(line: &str, width: Option<usize>) -> &str {
     }
 }
 
+/// Maximum number of spaces before or after a cell of a table, except on a terminal, whose width is
+/// the limit. A cell that is wider is shown in full.
+const MAX_PADDING: usize = 250;
+
+/// Returns the width of a column of a table with these cells.
+pub(crate) fn cell_width<'a>(cells: impl IntoIterator<Item = &'a str>) -> usize {
+    cells.into_iter().map(|cell| cell.chars().count().min(MAX_PADDING)).max().unwrap_or(0)
+}
+
+/// Appends a cell of a table that has this width.
+pub(crate) fn push_cell(line: &mut String, cell: &str, width: usize, is_number: bool) {
+    let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+    let (before, after) = if is_number { (&*padding, "") } else { ("", &*padding) };
+    line.extend([before, cell, after]);
+}
+
 /// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or
 /// standard error is not a terminal.
 pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {

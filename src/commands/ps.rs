@@ -2,7 +2,7 @@
 
 mod column;
 
-use std::fmt::Write as _;
+use std::io::{self, BufWriter, Write};
 
 use pmon_analysis::WallClock;
 use pmon_analysis::life::Life;
@@ -12,7 +12,7 @@ pub(crate) use self::column::PsColumn;
 use crate::args::PsArgs;
 use crate::exit::Failure;
 use crate::query::{ProcessLines, ProcessSelector, Query, RunningProcesses, time};
-use crate::terminal;
+use crate::terminal::{self, cell_width, push_cell};
 use crate::users::UserNames;
 
 /// A process and the moment at which it is listed.
@@ -33,16 +33,16 @@ pub(crate) fn run(args: &PsArgs) -> Result<u8, Failure> {
     let (known, mut selector) = (lives.len(), ProcessSelector::new(&args.process));
     lives.retain(|life| selector.selects(life, at));
     selector.note(&mut outcome);
-    let rows = lives.iter().map(|life| PsRow { life, wall: &wall, users: &users, at });
+    let rows = || lives.iter().map(|life| PsRow { life, wall: &wall, users: &users, at });
+    let mut out = BufWriter::new(terminal::output()?.lock());
     if args.json {
-        let (mut lines, mut out) = (ProcessLines::new(host), Vec::new());
-        rows.for_each(|row| row.push_json(&mut lines, &mut out));
-        out.extend_from_slice(outcome.json().as_bytes());
-        terminal::print(&out)?;
+        write_json(&mut out, rows(), ProcessLines::new(host))
+            .and_then(|()| out.write_all(outcome.json().as_bytes()))
+            .and_then(|()| out.flush())
+            .or_else(Failure::unless_closed)?;
     } else {
-        let rows: Vec<_> = rows.collect();
-        terminal::print(&table(&rows, args))?;
-        if rows.is_empty() {
+        write_table(&mut out, rows, args).and_then(|()| out.flush()).or_else(Failure::unless_closed)?;
+        if lives.is_empty() {
             terminal::eprintln(match known {
                 0 => "pmon: no running process is known at that moment".into(),
                 _ => format!(
@@ -69,31 +69,50 @@ impl PsRow<'_> {
     }
 }
 
-/// Returns aligned columns. On a terminal, lines are cut to its width.
-fn table(rows: &[PsRow<'_>], args: &PsArgs) -> String {
+/// Writes each row as a line of JSON.
+fn write_json<'a>(
+    out: &mut impl Write,
+    rows: impl Iterator<Item = PsRow<'a>>,
+    mut lines: ProcessLines,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    for row in rows {
+        line.clear();
+        row.push_json(&mut lines, &mut line);
+        out.write_all(&line)?;
+    }
+    Ok(())
+}
+
+/// Writes aligned columns. On a terminal, lines are cut to its width.
+fn write_table<'a, R: Iterator<Item = PsRow<'a>>>(
+    out: &mut impl Write,
+    rows: impl Fn() -> R,
+    args: &PsArgs,
+) -> io::Result<()> {
     let default = PsColumn::default_columns();
     let columns = if args.columns.is_empty() { default.as_slice() } else { args.columns.as_slice() };
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|column| column.cell(row)).collect()).collect();
-    let header: Vec<_> = columns.iter().map(|column| column.header().to_owned()).collect();
-    let header = (!args.no_headers).then_some(&header);
+    let header =
+        (!args.no_headers).then(|| columns.iter().map(|column| column.header().to_owned()).collect());
+    // The cells of all rows would take much memory, so each is made twice.
+    let lines = || {
+        let cells = rows().map(|row| columns.iter().map(|column| column.cell(&row)).collect::<Vec<_>>());
+        header.clone().into_iter().chain(cells)
+    };
     let mut widths = vec![0; columns.len()];
-    for row in header.into_iter().chain(&cells) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+    for cells in lines() {
+        for (width, cell) in widths.iter_mut().zip(&cells) {
+            *width = cell_width([cell.as_str()]).max(*width);
         }
     }
     let screen = terminal::output_width();
-    let mut text = String::new();
-    for row in header.into_iter().chain(&cells) {
+    for cells in lines() {
         let mut line = String::new();
-        for ((cell, column), width) in row.iter().zip(columns).zip(&widths) {
-            let _ = match column.is_number() {
-                true => write!(line, "{cell:>width$} "),
-                false => write!(line, "{cell:<width$} "),
-            };
+        for ((cell, column), width) in cells.iter().zip(columns).zip(&widths) {
+            push_cell(&mut line, cell, *width, column.is_number());
+            line.push(' ');
         }
-        let _ = writeln!(text, "{}", terminal::cut(line.trim_end(), screen));
+        writeln!(out, "{}", terminal::cut(line.trim_end(), screen))?;
     }
-    text
+    Ok(())
 }

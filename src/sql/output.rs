@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 use crate::output::{json_line, printable};
-use crate::terminal::cut;
+use crate::terminal::{cell_width, cut, push_cell};
 
 /// Number of rows of a table whose widths determine the columns.
 const TABLE_ROWS: usize = 1000;
@@ -84,12 +84,12 @@ impl<W: Write> OutputSink<W> {
 
     /// Writes the header and the buffered rows of a table.
     fn begin_table(&mut self) -> Result<(), Failure> {
-        self.widths = self.columns.iter().map(|name| name.chars().count()).collect();
-        for row in &self.buffered {
-            for (width, (cell, _)) in self.widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
+        self.widths = (self.columns.iter().enumerate())
+            .map(|(at, name)| {
+                let cells = self.buffered.iter().filter_map(|row| Some(row.get(at)?.0.as_str()));
+                cell_width(cells.chain([name.as_str()]))
+            })
+            .collect();
         if self.screen.is_some() {
             self.widths.iter_mut().for_each(|width| *width = (*width).min(MAX_WIDTH));
         }
@@ -108,10 +108,7 @@ impl<W: Write> OutputSink<W> {
         for (at, ((cell, is_number), &width)) in row.iter().zip(&self.widths).enumerate() {
             let is_last = at + 1 == row.len();
             let cell = if self.screen.is_some() && !is_last { cut(cell, Some(width)) } else { cell };
-            line += &match is_number {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            };
+            push_cell(&mut line, cell, width, *is_number);
             line += if is_last { "" } else { "  " };
         }
         let line = cut(line.trim_end(), self.screen).to_owned();

@@ -27,7 +27,8 @@ pub struct ForestRow {
 /// Siblings of the same name are folded into one item if they are more than a number, and their
 /// descendants below it. A sibling is folded as soon as it and its descendants have ended. The
 /// number of running processes and of branches bounds the memory, not the number of processes. A
-/// running process that has children is never folded.
+/// running process that has children is never folded. A tree has at most 256 levels: deeper
+/// branches are trees of their own.
 #[derive(Debug)]
 pub struct LifeForest {
     fold: usize,
@@ -36,12 +37,17 @@ pub struct LifeForest {
     hidden: u64,
 }
 
+/// Maximum number of levels of a tree. What is below is a tree of its own.
+const MAX_LEVELS: u16 = 256;
+
 /// A process whose row or descendants are not complete.
 #[derive(Debug, Default)]
 struct OpenNode {
     row: Option<Box<ForestRow>>,
     ancestor: Option<(Arc<Ancestor>, usize)>,
     parent: Option<ProcessId>,
+    /// Number of levels below.
+    levels: u16,
     /// Number of children that are complete.
     closed: u32,
     children: Branches,
@@ -146,7 +152,7 @@ impl LifeForest {
     /// Returns the trees in the order of their starts, and the number of hidden processes. With
     /// `selected`, the trees begin with the selected processes.
     pub fn finish(mut self, selected: bool) -> (Vec<Branch>, u64) {
-        let mut ids: Vec<_> = self.nodes.keys().map(|&id| (self.depth(id), id)).collect();
+        let mut ids = self.depths();
         ids.sort_unstable_by_key(|&(depth, id)| (std::cmp::Reverse(depth), id));
         for (_, id) in ids {
             self.close_one(id);
@@ -174,7 +180,12 @@ impl LifeForest {
         let target = match open {
             Some(open) => {
                 open.closed = open.closed.saturating_add(1);
-                &mut open.children
+                if node.levels + 1 < MAX_LEVELS {
+                    open.levels = open.levels.max(node.levels + 1);
+                    &mut open.children
+                } else {
+                    &mut self.roots
+                }
             }
             None => &mut self.roots,
         };
@@ -187,10 +198,28 @@ impl LifeForest {
         parent
     }
 
-    fn depth(&self, id: ProcessId) -> usize {
-        let parent = |id: &ProcessId| self.nodes.get(id)?.parent;
-        // A forged recording may contain a circle.
-        std::iter::successors(Some(id), parent).take(self.nodes.len() + 1).count()
+    /// Returns the depth of each process that is not complete.
+    fn depths(&self) -> Vec<(usize, ProcessId)> {
+        let mut depths: HashMap<ProcessId, usize> = HashMap::with_capacity(self.nodes.len());
+        let mut line = Vec::new();
+        for &id in self.nodes.keys() {
+            let mut next = Some(id);
+            while let Some(id) = next.filter(|id| !depths.contains_key(id)) {
+                // A forged recording may contain a circle, which ends here.
+                depths.insert(id, 0);
+                line.push(id);
+                next = self.nodes.get(&id).and_then(|node| node.parent);
+            }
+            let above = next.map_or(0, |id| depths[&id]);
+            for (below, id) in line.drain(..).rev().enumerate() {
+                depths.insert(id, above + below + 1);
+            }
+        }
+        depths
+            .into_iter()
+            .filter(|(id, _)| self.nodes.contains_key(id))
+            .map(|(id, depth)| (depth, id))
+            .collect()
     }
 }
 

@@ -362,3 +362,18 @@ fn an_ancestor_that_a_scan_finds_later_completes_the_chain() {
     }
     assert_eq!(text(forest.finish(false).0), "1 ?\n  20 ?\n    30 ?\n      40 early\n      41 late\n");
 }
+
+#[test]
+fn a_deep_chain_is_several_trees() {
+    let mut records = Vec::new();
+    // Half of the processes end before their descendants.
+    let end = |pid: u32| if pid.is_multiple_of(2) { u64::from(pid) + 5_000 } else { 20_000 - u64::from(pid) };
+    for pid in 10..1010 {
+        run(&mut records, (pid - 1, pid), "chain", (u64::from(pid), end(pid)), 0);
+    }
+    let (branches, hidden) = forest(records, 3, |_| (false, true)).finish(false);
+    let lines: Vec<_> = text(branches).lines().map(|line| line.len() - line.trim_start().len()).collect();
+    let deepest = lines.iter().max().expect("lines") / 2;
+    assert_eq!((lines.len(), hidden), (1001, 0));
+    assert_eq!(deepest + 1, usize::from(MAX_LEVELS));
+}
