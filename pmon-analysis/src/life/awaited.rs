@@ -17,30 +17,39 @@ const MAX_WAIT_NS: u64 = 1_000_000_000;
 pub(super) struct AwaitedPrograms {
     programs: HashMap<(Tgid, MonoNs), ProcessProgram, IdHash>,
     order: VecDeque<(Tgid, MonoNs)>,
+    /// The newest exec, which is in neither collection. Most details follow right after their exec.
+    newest: Option<((Tgid, MonoNs), ProcessProgram)>,
 }
 
 impl AwaitedPrograms {
     /// Adds an exec.
     pub(super) fn insert(&mut self, pid: Tgid, time: MonoNs, program: ProcessProgram) {
-        self.programs.insert((pid, time), program);
-        self.order.push_back((pid, time));
+        if let Some((key, program)) = self.newest.replace(((pid, time), program)) {
+            self.programs.insert(key, program);
+            self.order.push_back(key);
+        }
     }
 
     /// Returns the exec whose details have arrived.
     pub(super) fn take(&mut self, pid: Tgid, time: MonoNs) -> Option<ProcessProgram> {
-        self.programs.remove(&(pid, time))
+        match self.newest.take_if(|(key, _)| *key == (pid, time)) {
+            Some((_, program)) => Some(program),
+            None if self.programs.is_empty() => None,
+            None => self.programs.remove(&(pid, time)),
+        }
     }
 
     /// Returns whether there is no exec.
     pub(super) fn is_empty(&self) -> bool {
-        self.programs.is_empty()
+        self.programs.is_empty() && self.newest.is_none()
     }
 
     /// Gives up the execs that have waited for too long, or that are too many.
     pub(super) fn expire(&mut self, now: MonoNs) {
         while let Some(&key) = self.order.front() {
             let is_arrived = !self.programs.contains_key(&key);
-            let is_late = now.0.saturating_sub(key.1.0) > MAX_WAIT_NS || self.order.len() > MAX_AWAITED;
+            let count = self.order.len() + usize::from(self.newest.is_some());
+            let is_late = is_late(key, now) || count > MAX_AWAITED;
             if !(is_arrived || is_late) {
                 return;
             }
@@ -49,13 +58,21 @@ impl AwaitedPrograms {
             }
             self.order.pop_front();
         }
+        if let Some((_, program)) = self.newest.take_if(|(key, _)| is_late(*key, now)) {
+            program.give_up();
+        }
     }
 
     /// Gives up all execs.
     pub(super) fn clear(&mut self) {
         self.programs.drain().for_each(|(_, program)| program.give_up());
         self.order.clear();
+        self.newest.take().iter().for_each(|(_, program)| program.give_up());
     }
+}
+
+fn is_late((_, time): (Tgid, MonoNs), now: MonoNs) -> bool {
+    now.0.saturating_sub(time.0) > MAX_WAIT_NS
 }
 
 #[cfg(test)]

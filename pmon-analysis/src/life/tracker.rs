@@ -33,6 +33,10 @@ const MAX_PENDING: usize = 1 << 14;
 #[derive(Debug)]
 pub struct LifeTracker {
     scope: IdentityScope,
+    /// Whether processes that have ended become rows.
+    makes_rows: bool,
+    /// Whether `model` has the texts of programs, which `states` has in any case.
+    has_texts: bool,
     model: ProcessModel,
     /// By slot of the model.
     states: Vec<LifeState>,
@@ -55,7 +59,9 @@ impl LifeTracker {
     pub fn new(header: &Header) -> Self {
         Self {
             scope: IdentityScope::new(&header.meta),
-            model: model(header.byte_order, header),
+            makes_rows: true,
+            has_texts: true,
+            model: model(header.byte_order, header, true),
             states: Vec::new(),
             awaited: AwaitedPrograms::default(),
             texts: SharedTexts::default(),
@@ -66,6 +72,20 @@ impl LifeTracker {
             scan: HashMap::new(),
             last_oom_kill: None,
         }
+    }
+
+    /// Makes no rows, which saves time if the caller only needs the processes as of the last
+    /// record. [`LifeTracker::pop`] then returns `None`.
+    pub fn without_rows(self) -> Self {
+        Self { makes_rows: false, ..self }
+    }
+
+    /// Keeps the texts of programs only once, which saves time. [`LifeTracker::last_process`] and
+    /// [`ProcessLookup`](crate::filter::ProcessLookup) then lack them.
+    pub fn without_model_texts(mut self) -> Self {
+        self.has_texts = false;
+        self.model.omit_texts();
+        self
     }
 
     /// Sets the start times in clock ticks that the scan at the start of the recording will find. A
@@ -84,7 +104,7 @@ impl LifeTracker {
             self.end_all(Some(self.model.now()));
             self.dropped += self.model.incomplete();
             self.scope = IdentityScope::new(&header.meta);
-            self.model = model(header.byte_order, header);
+            self.model = model(header.byte_order, header, self.has_texts);
             self.states.clear();
             self.scanned.clear();
             self.recently_ended = RecentlyEnded::default();
@@ -274,11 +294,11 @@ impl LifeTracker {
     }
 
     fn exit(&mut self, time: MonoNs, task: Task, usage: Option<&Usage>) {
-        let exit = self.model.last_exit();
+        let (exit, makes_rows) = (self.model.last_exit(), self.makes_rows);
         self.last_oom_kill = ProcessExit::is_oom_kill(exit, usage);
         let Some(state) = self.state_of(task.tgid, time) else { return };
         let has_ended = matches!(exit, Some(ProcessExit::Ended { .. }));
-        if let Some(usage) = usage.filter(|_| task.is_leader() || has_ended) {
+        if let Some(usage) = usage.filter(|_| makes_rows && (task.is_leader() || has_ended)) {
             state.add_usage(usage, task.is_leader());
         }
         match exit {
@@ -451,10 +471,12 @@ impl LifeTracker {
             let moved = exec.and_then(|time| Some((time, state.take_exec(time)?)));
             let pid = Tgid(facts.pid);
             let identity = state.identity.unwrap_or_else(|| self.identity_of(&facts, state.first));
-            let start = start_of(&self.model, identity.1, facts.start_ticks);
             let (forked, start_ticks) = (facts.forked, facts.start_ticks);
             self.recently_ended.add(EndedProcess { pid: facts.pid, forked, start_ticks, id: identity.0 });
-            self.ended.push_back(state.into_life(facts, identity, start, Some(self.model.now())));
+            if self.makes_rows {
+                let start = start_of(&self.model, identity.1, facts.start_ticks);
+                self.ended.push_back(state.into_life(facts, identity, start, Some(self.model.now())));
+            }
             if let Some((time, program)) = moved
                 && let Some(state) = self.state_of(pid, time)
             {
@@ -466,6 +488,9 @@ impl LifeTracker {
     /// Makes rows of all processes. Those that have not ended are still running, or gone at a time.
     fn end_all(&mut self, gone_at: Option<MonoNs>) {
         self.awaited.clear();
+        if !self.makes_rows {
+            return;
+        }
         let mut slots: Vec<_> =
             self.model.slots().map(|(slot, is_zombie)| (!is_zombie, self.model.facts(slot), slot)).collect();
         slots.sort_by_key(|(is_running, facts, _)| (*is_running, facts.pid));
@@ -482,9 +507,12 @@ impl LifeTracker {
     }
 }
 
-fn model(order: ByteOrder, header: &Header) -> ProcessModel {
+fn model(order: ByteOrder, header: &Header, has_texts: bool) -> ProcessModel {
     let mut model = ProcessModel::new(order, header.meta.ticks_per_second, header.meta.start);
     model.keep_removed();
+    if !has_texts {
+        model.omit_texts();
+    }
     model
 }
 

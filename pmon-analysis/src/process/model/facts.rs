@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use pmon_core::{MonoNs, Tgid};
 
 use super::name::Name;
-use super::table::{NONE, Process, RemovedProcess, Slot};
+use super::table::{NONE, Process, Slot};
 use super::{ProcessExit, ProcessModel, ProcessRef};
 use crate::process::clock::mono_of_ticks;
 
@@ -32,7 +32,7 @@ pub(crate) struct ProcessFacts {
 }
 
 impl ProcessFacts {
-    fn new(process: &Process, name: Name, ppid: Option<u32>) -> Self {
+    pub(super) fn new(process: &Process, name: Name, ppid: Option<u32>) -> Self {
         Self {
             pid: process.pid,
             ppid,
@@ -58,10 +58,14 @@ impl ProcessModel {
         self.table.removed = Some(VecDeque::new());
     }
 
+    /// Keeps no texts of programs. [`ProcessRef`] then lacks them.
+    pub(crate) fn omit_texts(&mut self) {
+        self.table.images.has_texts = false;
+    }
+
     /// Returns the next process that was removed, and the slot that it had.
     pub(crate) fn take_removed(&mut self) -> Option<(Slot, ProcessFacts)> {
-        let RemovedProcess { slot, process, name, ppid } = self.table.removed.as_mut()?.pop_front()?;
-        Some((slot, ProcessFacts::new(&process, name, ppid)))
+        self.table.removed.as_mut()?.pop_front()
     }
 
     /// Returns a process without a fork event that the latest record has named first. The caller

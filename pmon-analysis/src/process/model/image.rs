@@ -94,14 +94,21 @@ impl Image {
     }
 
     /// Whether `details` has something that this image lacks.
-    fn lacks(&self, details: &Details) -> bool {
-        TEXTS.iter().any(|&text| self.text(text).is_none() && text_of(details, text).is_some())
+    fn lacks(&self, details: &Details, has_texts: bool) -> bool {
+        has_texts && TEXTS.iter().any(|&text| self.text(text).is_none() && text_of(details, text).is_some())
             || self.context.is_none() && details.context.is_some()
     }
 
-    /// Merges `details` into the image. Where both have a value, `details` wins if `replace` is
-    /// set. `scratch` is memory to use.
-    fn merge(&mut self, details: &Details, replace: bool, scratch: &mut Vec<u8>) {
+    /// Merges the context of `details` into the image. Where both have one, that of `details` wins
+    /// if `replace` is set.
+    fn merge_context(&mut self, details: &Details, replace: bool) {
+        let context = details.context.map(SharedContext::from);
+        self.context = if replace { context.or(self.context) } else { self.context.or(context) };
+    }
+
+    /// Merges the texts of `details` into the image. Where both have one, that of `details` wins if
+    /// `replace` is set. `scratch` is memory to use.
+    fn merge_texts(&mut self, details: &Details, replace: bool, scratch: &mut Vec<u8>) {
         scratch.clear();
         let own_cgroup = self.text(Text::Cgroup);
         let new_cgroup = text_of(details, Text::Cgroup);
@@ -125,8 +132,6 @@ impl Image {
         self.bytes.clear();
         self.bytes.reserve_exact(scratch.len());
         self.bytes.extend_from_slice(scratch);
-        let context = details.context.map(SharedContext::from);
-        self.context = if replace { context.or(self.context) } else { self.context.or(context) };
     }
 
     /// Removes all texts that an exec does not preserve.
@@ -154,8 +159,10 @@ fn text_of(details: &Details, text: Text) -> Option<&[u8]> {
 }
 
 /// All images, with the number of their users.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Images {
+    /// Whether images hold the texts of details.
+    pub(super) has_texts: bool,
     all: Vec<Image>,
     free: Vec<ImageId>,
     /// Number of free images that keep their buffers.
@@ -169,6 +176,18 @@ pub(super) struct Images {
 }
 
 impl Images {
+    pub(super) fn new() -> Self {
+        Self {
+            has_texts: true,
+            all: Vec::new(),
+            free: Vec::new(),
+            spares: 0,
+            text_bytes: 0,
+            awaited: VecDeque::new(),
+            scratch: Vec::new(),
+        }
+    }
+
     /// Returns the name of a process's first thread.
     pub(super) fn name<'a>(&'a self, process: &'a Process) -> &'a Name {
         match self.get(process.image) {
@@ -263,10 +282,10 @@ impl Images {
 
     /// Stores the details of an exec, for all processes that share the image.
     pub(super) fn set_details(&mut self, id: ImageId, details: &Details) {
-        self.change(id, |image, scratch| {
-            image.merge(details, true, scratch);
+        self.change(id, details, true);
+        if let Some(image) = self.all.get_mut(id as usize) {
             (image.awaits, image.miss, image.name) = (0, details.miss, Name::of_details(details));
-        });
+        }
     }
 
     /// Fills what the image of one process lacks, and returns its new image.
@@ -277,7 +296,7 @@ impl Images {
                 self.all[id as usize].miss = details.miss;
                 id
             }
-            Some(image) if !image.lacks(details) => return id,
+            Some(image) if !image.lacks(details, self.has_texts) => return id,
             Some(image) if image.users == 1 => id,
             Some(_) => {
                 let copy = self.copy(id, |image| image.bytes.len() as u32);
@@ -285,7 +304,7 @@ impl Images {
                 copy
             }
         };
-        self.change(id, |image, scratch| image.merge(details, false, scratch));
+        self.change(id, details, false);
         id
     }
 
@@ -357,10 +376,15 @@ impl Images {
         copy
     }
 
-    fn change(&mut self, id: ImageId, change: impl FnOnce(&mut Image, &mut Vec<u8>)) {
+    /// Merges details into an image.
+    fn change(&mut self, id: ImageId, details: &Details, replace: bool) {
         let Some(image) = self.all.get_mut(id as usize) else { return };
+        image.merge_context(details, replace);
+        if !self.has_texts {
+            return;
+        }
         self.text_bytes -= image.bytes.capacity();
-        change(image, &mut self.scratch);
+        image.merge_texts(details, replace, &mut self.scratch);
         self.text_bytes += image.bytes.capacity();
         if self.scratch.capacity() > MAX_SPARE * 16 {
             self.scratch = Vec::new();

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use pmon_core::MonoNs;
 
+use super::facts::ProcessFacts;
 use super::image::{IMAGE_BYTES, ImageId, Images, NO_IMAGE};
 use super::name::Name;
 use crate::process::{ExitState, IdHash};
@@ -118,15 +119,6 @@ impl Process {
     }
 }
 
-/// A process that was removed from the table.
-#[derive(Clone, Debug)]
-pub(super) struct RemovedProcess {
-    pub(super) slot: Slot,
-    pub(super) process: Process,
-    pub(super) name: Name,
-    pub(super) ppid: Option<u32>,
-}
-
 /// A thread other than the first of its process.
 #[derive(Clone, Debug)]
 pub(super) struct Thread {
@@ -161,8 +153,8 @@ pub(super) struct Table {
     /// Number of processes and threads that were not added, and of processes without texts, for
     /// lack of memory.
     pub(super) dropped: u64,
-    /// Processes that were removed, for a caller that takes them.
-    pub(super) removed: Option<VecDeque<RemovedProcess>>,
+    /// Processes that were removed, with their slots, for a caller that takes them.
+    pub(super) removed: Option<VecDeque<(Slot, ProcessFacts)>>,
 }
 
 impl Table {
@@ -174,7 +166,7 @@ impl Table {
             free_threads: Vec::new(),
             index: HashMap::with_hasher(IdHash::new()),
             recent: [NONE; RECENT],
-            images: Images::default(),
+            images: Images::new(),
             dropped: 0,
             removed: None,
         }
@@ -339,10 +331,9 @@ impl Table {
     /// Keeps a process that is about to be removed, if a caller takes these.
     fn keep_removed(&mut self, slot: Slot) {
         if let Some(removed) = &mut self.removed {
-            let process = self.processes[slot as usize].clone();
+            let process = &self.processes[slot as usize];
             let ppid = (process.parent != NONE).then(|| self.processes[process.parent as usize].pid);
-            let name = self.images.name(&process).clone();
-            removed.push_back(RemovedProcess { slot, process, name, ppid });
+            removed.push_back((slot, ProcessFacts::new(process, self.images.name(process).clone(), ppid)));
         }
     }
 
