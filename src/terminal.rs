@@ -163,7 +163,8 @@ pub(crate) fn push_size(out: &mut String, bytes: u64) {
         push_number(out, whole);
     } else {
         let (scaled, divisor) = (u128::from(bytes) * 100, 1_u128 << (10 * unit));
-        let (down, left) = ((scaled / divisor) as u64, scaled % divisor);
+        // The divisor is a power of two; a division of such integers takes much longer.
+        let (down, left) = ((scaled >> (10 * unit)) as u64, scaled & (divisor - 1));
         let is_up = 2 * left > divisor || 2 * left == divisor && down % 2 == 1;
         let hundredths = down + u64::from(is_up);
         push_number(out, hundredths / 100);

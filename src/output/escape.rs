@@ -33,6 +33,7 @@ pub(super) fn push_printable(out: &mut String, bytes: &[u8]) {
 
 /// Returns whether all bytes are printable ASCII characters, and none is a `special` one. Most
 /// texts need no escapes, which this finds out for eight bytes at a time.
+#[inline]
 pub(super) fn is_plain_ascii<const N: usize>(bytes: &[u8], special: [u8; N]) -> bool {
     /// Each byte is 1.
     const ONES: u64 = u64::MAX / 255;
@@ -43,10 +44,24 @@ pub(super) fn is_plain_ascii<const N: usize>(bytes: &[u8], special: [u8; N]) -> 
         let found = special.iter().map(|&byte| zero_in(word ^ (ONES * u64::from(byte))));
         (found.fold(below_space | above_tilde, |all, found| all | found) & ONES << 7) == 0
     };
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [b'x'; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().all(|&word| is_plain(u64::from_ne_bytes(word))) && is_plain(u64::from_ne_bytes(last))
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return is_plain(u64::from_ne_bytes(short_word(bytes)));
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().all(|&word| is_plain(u64::from_ne_bytes(word))) && is_plain(u64::from_ne_bytes(*last))
+}
+
+/// Returns eight bytes with all bytes of a text of less than eight, some of them twice. A copy of
+/// the text would cost a function call.
+#[inline]
+fn short_word(bytes: &[u8]) -> [u8; 8] {
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
+        (Some(&[a, b, c, d]), Some(&[e, f, g, h]), _) => [a, b, c, d, e, f, g, h],
+        (.., &[a, b, c]) => [a, b, c, c, c, c, c, c],
+        (.., &[a, b]) => [a, b, b, b, b, b, b, b],
+        (.., &[a]) => [a; 8],
+        _ => [b'x'; 8],
+    }
 }
 
 /// Escapes the characters of a message that could control the terminal.
@@ -81,7 +96,7 @@ pub(super) fn push_shell_words<'a>(out: &mut String, args: impl Iterator<Item = 
 }
 
 fn push_shell_word(out: &mut String, arg: &[u8]) {
-    let is_plain = arg.iter().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(byte));
+    let is_plain = arg.iter().all(|&byte| IS_PLAIN[usize::from(byte)]);
     if let (true, false, Ok(text)) = (is_plain, arg.is_empty(), std::str::from_utf8(arg)) {
         return out.push_str(text);
     }
@@ -94,6 +109,21 @@ fn push_shell_word(out: &mut String, arg: &[u8]) {
 
 /// Characters without a special meaning in a shell, besides letters and digits.
 const PLAIN: &[u8] = b"_@%+=:,./-";
+
+/// Whether each byte is an ASCII letter or digit, or among [`PLAIN`].
+const IS_PLAIN: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < PLAIN.len() {
+        table[PLAIN[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// Whether a character has no special meaning in a shell.
 fn is_plain_char(c: char) -> bool {

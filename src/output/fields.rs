@@ -8,7 +8,7 @@ use pmon_core::wire::{Event, EventBody, EventKind};
 
 use super::identity::Identities;
 use super::timestamps::TimestampWriter;
-use super::{RenderContext, push_hex, push_number, push_status};
+use super::{Number, RenderContext, push_hex, push_number, push_status};
 
 /// The names of all fields: the header line of CSV. New ones are added at the end. No record has a
 /// value for `text` any more.
@@ -71,6 +71,9 @@ const fn after_comma(mut header: &[u8]) -> &[u8] {
 }
 
 /// Writes the fields of one record. A field without a value is null in JSON and empty in CSV.
+///
+/// The functions are always inlined: the keys then have known lengths, so that no function is
+/// called to copy them.
 pub(super) trait FieldWriter {
     /// Adds a number or boolean, which `write` appends.
     fn bare(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>);
@@ -81,28 +84,34 @@ pub(super) trait FieldWriter {
     /// Adds the arguments of a program, each of which ends with a zero byte.
     fn args(&mut self, field: OutputField, args: Option<&[u8]>);
 
-    fn optional(&mut self, field: OutputField, number: Option<impl itoa::Integer>) {
+    #[inline(always)]
+    fn optional(&mut self, field: OutputField, number: Option<impl Number>) {
         self.bare(field, number.map(|number| move |out: &mut Vec<u8>| push_number(out, number)));
     }
 
-    fn number(&mut self, field: OutputField, number: impl itoa::Integer) {
+    #[inline(always)]
+    fn number(&mut self, field: OutputField, number: impl Number) {
         self.optional(field, Some(number));
     }
 
+    #[inline(always)]
     fn flag(&mut self, field: OutputField, value: Option<bool>) {
         let text = value.map(|value| if value { "true" } else { "false" });
         self.bare(field, text.map(|text| |out: &mut Vec<u8>| out.extend_from_slice(text.as_bytes())));
     }
 
+    #[inline(always)]
     fn name(&mut self, field: OutputField, name: Option<&str>) {
         self.plain(field, name.map(|name| |out: &mut Vec<u8>| out.extend_from_slice(name.as_bytes())));
     }
 
+    #[inline(always)]
     fn status(&mut self, field: OutputField, raw: Option<u32>) {
         let write = |raw| move |out: &mut Vec<u8>| push_status(out, WaitStatus::from_raw(raw));
         self.plain(field, raw.map(write));
     }
 
+    #[inline(always)]
     fn tasks(&mut self, pid: OutputField, tid: OutputField, task: Option<Task>) {
         self.optional(pid, task.map(|task| task.tgid.0));
         self.optional(tid, task.map(|task| task.tid.0));

@@ -73,7 +73,7 @@ impl<'a> JsonObject<'a> {
 }
 
 impl FieldWriter for JsonObject<'_> {
-    #[inline]
+    #[inline(always)]
     fn bare(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>) {
         self.out.extend_from_slice(field.key.as_bytes());
         match write {
@@ -82,6 +82,7 @@ impl FieldWriter for JsonObject<'_> {
         }
     }
 
+    #[inline(always)]
     fn plain(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>) {
         let quoted = write.map(|write| {
             |out: &mut Vec<u8>| {
@@ -93,6 +94,7 @@ impl FieldWriter for JsonObject<'_> {
         self.bare(field, quoted);
     }
 
+    #[inline(always)]
     fn text(&mut self, field: OutputField, text: Option<&[u8]>) {
         self.bare(field, text.map(|text| |out: &mut Vec<u8>| push_json_string(out, text)));
     }

@@ -7,6 +7,7 @@ mod escape;
 mod fields;
 mod identity;
 mod json;
+mod number;
 mod signal_origin;
 mod text;
 mod timestamps;
@@ -23,6 +24,7 @@ pub(crate) use columns::fitting_columns;
 pub(crate) use csv::CsvRenderer;
 pub(crate) use escape::{harmless, json_line, json_text, printable, shell_word, shell_words};
 pub(crate) use json::{JsonRenderer, push_json_string};
+pub(crate) use number::{Number, push_number};
 pub(crate) use signal_origin::{ended, signal_origin};
 pub(crate) use text::{TextRenderer, TextStyle};
 pub(crate) use timestamps::TimestampWriter;
@@ -74,11 +76,6 @@ pub(crate) trait Render: Send {
     fn needs_processes(&self) -> bool {
         false
     }
-}
-
-/// Appends a number in decimal.
-pub(crate) fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends how a task ended.

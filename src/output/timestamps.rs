@@ -1,5 +1,6 @@
 //! Formats wall-clock times. The text of the last second is reused, because many events share it.
 
+use super::number::nine_digits;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -71,10 +72,13 @@ impl TimestampWriter {
 
 /// Appends the first `digits` of the nine digits of `ns`.
 pub(super) fn push_fraction(out: &mut Vec<u8>, ns: u32, digits: usize) {
-    let mut buffer = itoa::Buffer::new();
-    // The leading one keeps the zeros after it.
-    let text = buffer.format(1_000_000_000 + ns);
-    out.extend_from_slice(&text.as_bytes()[1..=digits]);
+    let text = nine_digits(ns);
+    match digits {
+        // These copies have a known length.
+        9 => out.extend_from_slice(&text),
+        6 => out.extend_from_slice(&text[..6]),
+        _ => out.extend_from_slice(&text[..digits]),
+    }
 }
 
 #[cfg(test)]
