@@ -167,7 +167,7 @@ pub(crate) fn recorder_of(file: &Path) -> Option<u32> {
 fn open_one(name: String, path: &Path) -> Result<CaptureInput, Failure> {
     let (source, file_bytes) = if is_stdio(path) {
         refuse_terminal()?;
-        (CaptureBytes::Stdin(stdin().lock()), None)
+        (CaptureBytes::Stdin(stdin()), None)
     } else {
         let unreadable = format!("cannot open {name}{}", hint(path));
         let opened = File::open(path);

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use pmon_analysis::verify::{Finding, SegmentFacts};
 use pmon_core::MonoNs;
 use pmon_core::capture::{
-    Block, Damage, Header, Junction, Part, Reader, Record, RecordingReader, SeekRecording, Splicer,
+    Block, Damage, Header, Junction, Part, Reader, Record, RecordPool, RecordingReader, SeekRecording,
+    Splicer,
 };
 use pmon_core::wire::ByteOrder;
 use pmon_replay::Replay;
@@ -30,6 +30,8 @@ pub(crate) struct CaptureInput {
     splicer: Splicer,
     /// Captures that could not be read since the last check.
     unreadable: Vec<SkippedSegment>,
+    /// Messages for standard error that were not shown yet.
+    notices: Vec<String>,
     damaged: u64,
 }
 
@@ -169,7 +171,16 @@ impl CaptureInput {
     /// Begins to read. `file_bytes` is the length of the files, if it is known.
     pub(crate) fn new(name: String, reader: CaptureRecording, file_bytes: Option<u64>) -> Self {
         let splicer = Splicer::new(reader.junction());
-        Self { name, reader, file_bytes, is_recorded_by: None, splicer, unreadable: Vec::new(), damaged: 0 }
+        Self {
+            name,
+            reader,
+            file_bytes,
+            is_recorded_by: None,
+            splicer,
+            unreadable: Vec::new(),
+            notices: Vec::new(),
+            damaged: 0,
+        }
     }
 
     /// Returns the name of the capture for messages.
@@ -211,7 +222,7 @@ impl CaptureInput {
         let mut has_more = true;
         while has_more {
             let mut boundary = None;
-            has_more = self.read_all(|item| {
+            has_more = self.read_all(None, |item| {
                 match item {
                     InputItem::Record(record) => {
                         checker.count(&record);
@@ -228,6 +239,7 @@ impl CaptureInput {
                 }
                 Ok(())
             })?;
+            self.show_notices();
             for SkippedSegment { name, why, .. } in self.unreadable.drain(..) {
                 checker.add_finding(Finding::Unreadable { name, why });
             }
@@ -254,27 +266,26 @@ impl CaptureInput {
         }
     }
 
-    /// Reads to the end, and passes each item to `visit`. `bar` shows the progress.
-    pub(crate) fn read(
-        mut self,
-        bar: &ProgressBar,
-        mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
-    ) -> Result<ReadOutcome, Failure> {
-        while self.read_some(&mut visit)? {
-            bar.set_position(self.offset());
-        }
-        bar.finish_and_clear();
-        Ok(self.outcome())
-    }
-
     /// Reads the next block, damaged part or boundary, and passes its items to `visit`: the records
     /// are those of one continuous recording. Returns `false` at the end.
     pub(crate) fn read_some(
         &mut self,
+        visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
+        let has_more = self.read_from(None, visit);
+        self.show_notices();
+        has_more
+    }
+
+    /// As [`CaptureInput::read_some`], with the memory of `pool`, and without showing the
+    /// [notices](CaptureInput::take_notices).
+    pub(crate) fn read_from(
+        &mut self,
+        pool: Option<&RecordPool>,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let mut splicer = self.splicer;
-        let has_more = self.read_all(|item| {
+        let has_more = self.read_all(pool, |item| {
             match &item {
                 InputItem::Record(record) if !splicer.keeps(record) => return Ok(()),
                 InputItem::Segment(_, junction) => splicer = Splicer::new(*junction),
@@ -289,12 +300,14 @@ impl CaptureInput {
     /// As [`CaptureInput::read_some`], but passes all records of each capture.
     fn read_all(
         &mut self,
+        pool: Option<&RecordPool>,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let part = self.reader.next_part();
         match part.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
             Some(Part::Block(block)) => {
-                block.records().try_for_each(|record| visit(InputItem::Record(record)))?;
+                let mut records = pool.map_or_else(|| block.records(), |pool| block.records_from(pool));
+                records.try_for_each(|record| visit(InputItem::Record(record)))?;
                 visit(InputItem::BlockEnd)?;
             }
             Some(Part::Damage(damage)) => {
@@ -314,20 +327,29 @@ impl CaptureInput {
         Ok(true)
     }
 
-    /// Reports captures that could not be read, and counts those that were not pruned as damage.
+    /// Notes captures that could not be read, and counts those that were not pruned as damage.
     fn report_skipped(&mut self) {
         let CaptureRecording::Several(reader) = &mut self.reader else { return };
         for skipped in reader.take_skipped() {
             let SkippedSegment { name, why, is_removed } = &skipped;
             let name = printable(name.as_bytes());
             if *is_removed {
-                terminal::eprintln(format_args!("pmon: {}: {name} was removed while reading", self.name));
+                self.notices.push(format!("pmon: {}: {name} was removed while reading", self.name));
             } else {
                 self.damaged += 1;
-                terminal::eprintln(format_args!("pmon: {}: cannot read {name}: {why}; skipped", self.name));
+                self.notices.push(format!("pmon: {}: cannot read {name}: {why}; skipped", self.name));
                 self.unreadable.push(skipped);
             }
         }
+    }
+
+    /// Takes the messages for standard error about captures that could not be read.
+    pub(crate) fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn show_notices(&mut self) {
+        self.take_notices().iter().for_each(terminal::eprintln);
     }
 
     /// Returns the number of bytes read so far.

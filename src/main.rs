@@ -15,6 +15,7 @@ mod output;
 mod prescan;
 mod progress;
 mod query;
+mod read_ahead;
 mod report;
 mod selection;
 mod sql;

@@ -37,16 +37,18 @@ pub(crate) use self::target::QueryTarget;
 use crate::args::{QuerySourceArgs, QueryTimeArgs};
 use crate::captures::Captures;
 use crate::exit::{self, Failure};
-use crate::input::{CaptureInput, ReadOutcome};
+use crate::input::ReadOutcome;
 use crate::output::printable;
 use crate::prescan::{open_range, scanned_starts};
+use crate::read_ahead::{ReadAhead, Recycler};
 use crate::terminal;
 use crate::time_spec::{Moment, moment};
 use crate::view::Range;
 
 /// A recording that is read for a question about its processes.
 pub(crate) struct Query {
-    input: CaptureInput,
+    input: ReadAhead,
+    recycler: Recycler,
     bar: ProgressBar,
     state: QueryState,
 }
@@ -171,7 +173,8 @@ impl Query {
             Some(bytes) => terminal::reading_bar(bytes),
             None => ProgressBar::hidden(),
         };
-        Ok(Self { input, bar, state })
+        let input = ReadAhead::new(input);
+        Ok(Self { recycler: input.recycler(), input, bar, state })
     }
 
     /// Does not track the processes, which saves time.

@@ -20,6 +20,7 @@ use crate::output::{
     ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, TextStyle, printable,
 };
 use crate::query::{QueryOutcome, RangeObserver};
+use crate::read_ahead::Recycler;
 use crate::selection::MatchTracker;
 use crate::terminal::{self, counted};
 use crate::time_spec::moment;
@@ -45,6 +46,8 @@ pub(crate) struct View<W> {
     observer: RangeObserver,
     /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
+    /// Takes back the memory of records.
+    recycler: Option<Recycler>,
     out: Vec<u8>,
     sink: W,
 }
@@ -80,9 +83,13 @@ impl<W: Write> View<W> {
     ) -> Self {
         let joins = render.needs_details() || filter.needs_details();
         let needs_processes = render.needs_processes() || filter.needs_processes();
-        let tracker = || match header {
-            Some(header) => LifeTracker::new(header),
-            None => LifeTracker::new(&Header { uuid: [0; 16], byte_order: order, meta: Meta::default() }),
+        let tracker = || {
+            let unknown = || Header { uuid: [0; 16], byte_order: order, meta: Meta::default() };
+            let tracker = header.map_or_else(|| LifeTracker::new(&unknown()), LifeTracker::new);
+            // Processes that have ended were shown at their exits.
+            let tracker = tracker.without_rows();
+            // Only the filter examines the texts of the model.
+            if filter.process.is_empty() { tracker.without_model_texts() } else { tracker }
         };
         let mut wall = WallClock::new();
         if let Some(header) = header {
@@ -101,9 +108,15 @@ impl<W: Write> View<W> {
             filter,
             render,
             scope: None,
+            recycler: None,
             out,
             sink,
         }
+    }
+
+    /// Passes the memory of records to `recycler` once they were rendered.
+    pub(crate) fn recycle(&mut self, recycler: Recycler) {
+        self.recycler = Some(recycler);
     }
 
     /// Whether the renderer or the filter uses the details of processes.
@@ -230,6 +243,9 @@ impl<W: Write> View<W> {
         while let Some(mut entry) = self.joiner.pop() {
             self.apply(&mut entry);
             self.show(&entry);
+            if let Some(recycler) = &mut self.recycler {
+                recycler.take_entry(entry);
+            }
             if self.out.len() >= CHUNK {
                 self.write()?;
             }
@@ -247,8 +263,6 @@ impl<W: Write> View<W> {
     fn apply(&mut self, entry: &mut OwnedRecord) {
         if let Some(processes) = &mut self.processes {
             entry.visit(|record| processes.apply(record));
-            // Processes that have ended were shown at their exits.
-            while processes.pop().is_some() {}
         }
     }
 

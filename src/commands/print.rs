@@ -12,6 +12,7 @@ use crate::captures::Captures;
 use crate::exit::Failure;
 use crate::input::{InputItem, report_damage};
 use crate::prescan::{exits, open_range, scanned_starts, time_of};
+use crate::read_ahead::ReadAhead;
 use crate::selection;
 use crate::terminal;
 use crate::view::View;
@@ -41,6 +42,8 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         Some(bytes) if !stdout().is_terminal() => terminal::reading_bar(bytes),
         _ => ProgressBar::hidden(),
     };
+    let input = ReadAhead::new(input);
+    view.recycle(input.recycler());
     let outcome = input.read(&bar, |item| match item {
         InputItem::Record(record) => {
             last = time_of(&record, order).or(last);

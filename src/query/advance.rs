@@ -128,7 +128,7 @@ impl QueryState {
             range,
             is_moment: false,
             tracks_processes: true,
-            tracker: LifeTracker::new(header),
+            tracker: LifeTracker::new(header).without_model_texts(),
             wall,
             clocks: Vec::new(),
             order: header.byte_order,
@@ -221,10 +221,11 @@ impl QueryState {
     fn count_exec(&mut self, record: &Record<'_>) {
         match record {
             Record::Event(datagram, _) => {
-                let exec = datagram.event(self.order);
-                let exec = exec.filter(|event| matches!(event.body, EventBody::Exec { .. }));
-                let is_exec = exec.is_some_and(|event| self.range.matches_time(event.time, &self.wall));
-                self.execs += u64::from(is_exec);
+                let is_exec = datagram.with_event(self.order, |event| {
+                    matches!(event.body, EventBody::Exec { .. })
+                        && self.range.matches_time(event.time, &self.wall)
+                });
+                self.execs += u64::from(is_exec == Some(true));
             }
             Record::Details(details) => {
                 let DetailsSubject::Exec { time, .. } = details.subject else { return };
@@ -340,7 +341,7 @@ impl Query {
         &mut self,
         mut visit: impl FnMut(QueryStep<'_, '_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let Self { input, bar, state } = self;
+        let Self { input, recycler, bar, state } = self;
         let has_more = !state.is_over
             && input.read_some(|item| {
                 match item {
@@ -348,6 +349,7 @@ impl Query {
                         if state.apply(&record) {
                             visit(state.step(Some(&record)))?;
                         }
+                        recycler.take_record(record);
                     }
                     InputItem::BlockEnd => visit(state.step(None))?,
                     InputItem::Segment(header, junction) => {

@@ -10,7 +10,7 @@ use pmon_core::capture::{Details, DetailsSubject, Record, RecordedDatagram, Usag
 use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
-use super::record::{OwnedRecord, TimelineItem};
+use super::record::{OwnedRecord, TimelineItem, memory_of};
 use crate::process::IdHash;
 
 /// Maximum number of delayed records.
@@ -171,7 +171,7 @@ impl DetailsJoiner {
                 let Some(delayed) = at.and_then(|at| self.delayed.get_mut(at)) else {
                     return self.delay(OwnedRecord::Details(details), None);
                 };
-                let bytes = details.memory();
+                let bytes = memory_of(&details);
                 delayed.awaits = None;
                 delayed.bytes += bytes;
                 self.delayed_bytes += bytes;

@@ -1,7 +1,7 @@
 //! Records that own their bytes, and their size in memory.
 
 use pmon_core::capture::{
-    Blind, ClockAnchor, Details, End, Loss, Record, RecordedDatagram, Snapshot, Unobserved, Usage,
+    Blind, ClockAnchor, Details, End, Loss, Record, RecordPool, RecordedDatagram, Snapshot, Unobserved, Usage,
 };
 use pmon_core::wire::Event;
 
@@ -90,11 +90,18 @@ impl OwnedRecord {
         match self {
             Self::Event(TimelineItem { raw, details, usage, .. }) => {
                 raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
-                    + details.as_deref().map_or(0, Details::memory)
+                    + details.as_deref().map_or(0, memory_of)
                     + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
             }
-            Self::Details(details) => details.memory(),
+            Self::Details(details) => memory_of(details),
             _ => 0,
         }
     }
+}
+
+/// Returns the memory of details in bytes, at least that of the largest ones in a [`RecordPool`]:
+/// it must not depend on which ones were reused.
+pub(super) fn memory_of(details: &Details) -> usize {
+    const REUSED: usize = size_of::<Details>() + 8 * ALLOCATION + RecordPool::MAX_TEXT;
+    details.memory().max(REUSED)
 }

@@ -28,7 +28,7 @@ pub use reader::{
 pub use records::{
     Blind, ClockAnchor, ContainerNames, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End,
     Excluded, FatalSignal, Fence, FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions,
-    ProcessContext, ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated,
+    ProcessContext, ProcessState, Record, RecordPool, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated,
     SignalOrigin, SignalSender, Snapshot, SnapshotReason, Unobserved, UnobservedReason, UnreachedCpu,
     UnreachedReason, Usage, Witness, argv,
 };

@@ -1,7 +1,7 @@
 //! The bytes of a capture.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, StdinLock};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Stdin};
 
 use pmon_core::capture::{OpenError, Reader};
 
@@ -14,7 +14,7 @@ pub enum CaptureBytes {
     /// A file of a store.
     Stored(Box<dyn StoredFile>),
     /// Standard input, which can be read once.
-    Stdin(StdinLock<'static>),
+    Stdin(Stdin),
 }
 
 impl CaptureBytes {

@@ -14,6 +14,7 @@ use crate::exit::Failure;
 use crate::input::InputItem;
 use crate::output::{Render, RenderContext};
 use crate::prescan::exits;
+use crate::read_ahead::ReadAhead;
 use crate::view::{Range, View, filter};
 
 /// Number of events, as `journalctl -f` and `tail -f` have it.
@@ -71,7 +72,7 @@ fn last_times(captures: &Captures, args: &PrintArgs) -> Result<VecDeque<MonoNs>,
     {
         view.add_exits(exits);
     }
-    input.read(&ProgressBar::hidden(), |item| match item {
+    ReadAhead::new(input).read(&ProgressBar::hidden(), |item| match item {
         InputItem::Record(record) => view.record(record).map_err(Failure::output),
         InputItem::Segment(header, junction) => view.begin_segment(header, junction).map_err(Failure::output),
         // Damage is reported when the events are printed.

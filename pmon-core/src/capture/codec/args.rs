@@ -38,7 +38,7 @@ pub(crate) struct WordStream {
     runs: Vec<u32>,
     /// Position of the predicted word.
     at: u32,
-    /// Buffer for the command line that is being decoded.
+    /// The command line that was decoded last.
     line: Vec<u8>,
 }
 
@@ -98,12 +98,13 @@ impl WordStream {
         self.learn(STOP, END);
     }
 
+    /// Reads the next command line: see [`WordStream::line`].
     pub(crate) fn decode(
         &mut self,
         exe: Option<u32>,
         from: &mut ColumnValues<'_>,
         strings: &mut StringReader<'_>,
-    ) -> Vec<u8> {
+    ) {
         self.line.clear();
         self.begin(exe);
         loop {
@@ -121,12 +122,17 @@ impl WordStream {
             if word == STOP || word >= strings.count() || !valid {
                 self.learn(STOP, END);
                 self.line.pop();
-                return self.line.clone();
+                return;
             }
             self.line.extend_from_slice(strings.at(word));
             self.line.push(0);
             self.learn(word, code);
         }
+    }
+
+    /// Returns the command line that was read last.
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
     }
 }
 

@@ -10,7 +10,7 @@ use super::predict::Predictor;
 use super::recovered_index::BlockSummary;
 use super::strings::{StringEnds, StringReader};
 use crate::capture::format::{BlockHeader, FILE_ORDER, Malformed, limit};
-use crate::capture::records::{Record, RecordedDatagram};
+use crate::capture::records::{Record, RecordPool, RecordedDatagram};
 use crate::ids::MonoNs;
 use crate::wire::{Comm, EventBody};
 
@@ -125,7 +125,17 @@ impl<'a> Block<'a> {
 
     /// Returns the records in order.
     pub fn records(&self) -> Records<'a> {
+        self.skipped(Records::new(self.decoded))
+    }
+
+    /// Returns the records in order, in the memory of records that are no longer needed.
+    pub fn records_from(&self, pool: &'a RecordPool) -> Records<'a> {
         let mut records = Records::new(self.decoded);
+        records.pool = Some(pool);
+        self.skipped(records)
+    }
+
+    fn skipped(&self, mut records: Records<'a>) -> Records<'a> {
         for _ in 0..self.skip {
             records.next();
         }
@@ -151,6 +161,7 @@ impl<'a> Block<'a> {
 /// Iterator over the records of a [`Block`].
 pub struct Records<'a> {
     decoded: &'a DecodedBlock,
+    pool: Option<&'a RecordPool>,
     /// `None` only while the iterator is dropped.
     predictions: Option<Box<Predictions>>,
     columns: ColumnValues<'a>,
@@ -176,6 +187,7 @@ impl<'a> Records<'a> {
         predictions.reset(decoded.len);
         let mut this = Self {
             decoded,
+            pool: None,
             predictions: Some(predictions),
             columns: columns.values(),
             strings: StringReader::new(columns.bytes(Column::StringBytes), &decoded.strings),
@@ -228,7 +240,9 @@ impl<'a> Records<'a> {
                 }
                 None
             }
-            EventBody::Exit { task, .. } => details.decode_usage(task, predictor, &mut self.columns),
+            EventBody::Exit { task, .. } => {
+                details.decode_usage(task, predictor, &mut self.columns, self.pool)
+            }
             _ => None,
         };
         Some(Record::Event(RecordedDatagram::Event(event), usage))
@@ -250,10 +264,10 @@ impl<'a> Records<'a> {
         } else if details_left {
             let tables = (&mut self.strings, &mut self.names);
             let Predictions { events, details } = self.predictions.as_deref_mut()?;
-            let details = details.decode(events, &mut self.columns, tables);
+            let details = details.decode(events, &mut self.columns, tables, self.pool);
             self.returned.details += 1;
             self.next_details = self.next_details.saturating_add(self.columns.take(Column::DetailsAt));
-            Record::Details(Box::new(details))
+            Record::Details(details)
         } else {
             return None;
         };

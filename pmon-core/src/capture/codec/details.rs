@@ -8,7 +8,9 @@ use super::profile::{DetailsProfiles, EXE};
 use super::strings::{Interner, StringReader};
 use super::usage;
 use crate::capture::format::{FILE_ORDER, limit};
-use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
+use crate::capture::records::{
+    Credentials, Details, DetailsSubject, MissReason, ProcessContext, RecordPool, Usage,
+};
 use crate::ids::{MonoNs, Task, Tgid};
 
 /// Subject code of an exec that is stated by process id and time.
@@ -198,12 +200,16 @@ impl DetailsState {
         task: Task,
         events: &Predictor,
         from: &mut ColumnValues<'_>,
+        pool: Option<&RecordPool>,
     ) -> Option<Box<Usage>> {
         let start = from.take(Column::UsageStart).checked_sub(1)?;
         let expected = self.expect(events.origin(task.tid.0));
         let usage = usage::decode(start, task.tgid, expected.start, from);
         self.learn(&expected, None, Some(usage.start_ticks));
-        Some(Box::new(usage))
+        Some(match pool {
+            Some(pool) => pool.usage(usage),
+            None => Box::new(usage),
+        })
     }
 
     /// Predicts the time of a fork from the last start time, and how much later the previous fork
@@ -274,7 +280,8 @@ impl DetailsState {
         events: &Predictor,
         from: &mut ColumnValues<'_>,
         (strings, names): (&mut StringReader<'_>, &mut StringReader<'_>),
-    ) -> Details {
+        pool: Option<&RecordPool>,
+    ) -> Box<Details> {
         let subject = match from.take(Column::DetailsSubject) {
             SNAPSHOT => DetailsSubject::Snapshot { tgid: self.decode_tgid(from) },
             NAMED_EXEC => {
@@ -298,12 +305,14 @@ impl DetailsState {
 
         if self.details_bytes > self.max_details_bytes {
             // A writer never exceeds this limit.
-            return Details { ppid, start_ticks, ..Details::missed(subject, MissReason::Gone) };
+            return Box::new(Details { ppid, start_ticks, ..Details::missed(subject, MissReason::Gone) });
         }
         let family = (subject.tgid().0, self.ppid);
         let profile = self.profiles.decode(family, from, (strings, names));
         let exe = profile.strings[EXE];
-        let args = profile.has_args.then(|| self.words.decode(exe, from, strings));
+        if profile.has_args {
+            self.words.decode(exe, from, strings);
+        }
         let miss = profile.miss.checked_sub(1).map(|code| MISSES.get(code as usize).copied());
         let [ids, comm, exe, cwd, cgroup] = profile.strings.map(|number| number.map(|n| strings.at(n)));
         let ids = ids.and_then(|bytes| {
@@ -330,10 +339,13 @@ impl DetailsState {
             context
         });
         let container = self.profiles.container(&profile);
-        let strings = [comm, exe, filename, cwd, cgroup, container, args.as_deref()];
+        let args = profile.has_args.then(|| self.words.line());
+        let strings = [comm, exe, filename, cwd, cgroup, container, args];
         self.details_bytes += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
-        let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
-        Details {
+        let used = pool.and_then(RecordPool::take_details);
+        let mut details = used.unwrap_or_else(|| Box::new(Details::missed(subject, MissReason::Gone)));
+        let kept = &mut *details;
+        *kept = Details {
             subject,
             // Fields can be missing for a reason of a later version.
             miss: miss.map(|miss| miss.unwrap_or(MissReason::Gone)),
@@ -341,24 +353,38 @@ impl DetailsState {
             start_ticks,
             parent_start_ticks,
             ids,
-            comm: owned(comm),
-            exe: owned(exe),
-            filename: owned(filename),
-            cwd: owned(cwd),
-            cgroup: owned(cgroup),
-            container: owned(container),
-            args,
+            comm: text(kept.comm.take(), comm),
+            exe: text(kept.exe.take(), exe),
+            filename: text(kept.filename.take(), filename),
+            cwd: text(kept.cwd.take(), cwd),
+            cgroup: text(kept.cgroup.take(), cgroup),
+            container: text(kept.container.take(), container),
+            args: text(kept.args.take(), args),
             args_len,
             threads,
             forked,
             context,
-        }
+        };
+        details
     }
 
     fn decode_tgid(&mut self, from: &mut ColumnValues<'_>) -> Tgid {
         self.tgid = undelta32(from.take(Column::DetailsTgid), self.tgid);
         Tgid(self.tgid)
     }
+}
+
+/// Returns a text, in the memory of another one.
+fn text(kept: Option<Vec<u8>>, new: Option<&[u8]>) -> Option<Vec<u8>> {
+    let new = new?;
+    Some(match kept {
+        Some(mut kept) => {
+            kept.clear();
+            kept.extend_from_slice(new);
+            kept
+        }
+        None => new.to_vec(),
+    })
 }
 
 /// Encodes the part of a context that the processes of a session share.

@@ -139,8 +139,13 @@ impl Details {
 
     /// Returns the bytes of memory that these details take in a box.
     pub fn memory(&self) -> usize {
-        let texts = self.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
-        size_of::<Self>() + ALLOCATION + texts.sum::<usize>()
+        let texts = self.strings().into_iter().flatten().count() * ALLOCATION;
+        size_of::<Self>() + ALLOCATION + texts + self.text_capacity()
+    }
+
+    /// Returns the capacity of all texts, in bytes.
+    pub(crate) fn text_capacity(&self) -> usize {
+        self.strings().into_iter().flatten().map(Vec::capacity).sum()
     }
 
     /// Returns the arguments one by one; none if they are missing.

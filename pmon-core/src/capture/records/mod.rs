@@ -7,6 +7,7 @@ mod fatal_signal;
 mod fence;
 mod forks;
 mod losses;
+mod pool;
 mod positions;
 mod recording;
 mod self_generated;
@@ -19,6 +20,7 @@ pub use fatal_signal::{FatalSignal, SignalOrigin, SignalSender};
 pub use fence::{Fence, FencePosition, UnreachedCpu, UnreachedReason};
 pub use forks::{ForkCount, ForkReading};
 pub use losses::{Blind, CpuCounts, Excluded, Loss, RingCounts, Witness};
+pub use pool::RecordPool;
 pub use positions::{CpuPosition, Positions, Unobserved, UnobservedReason};
 pub use recording::{ClockAnchor, End, ScopeInfo, Snapshot, SnapshotReason};
 pub use self_generated::SelfGenerated;
@@ -65,6 +67,36 @@ pub enum Record<'a> {
         /// Kind of the record.
         kind: u8,
     },
+}
+
+impl<'a> Record<'a> {
+    /// Returns a record that borrows nothing.
+    ///
+    /// # Errors
+    /// Returns the bytes of a raw datagram, which the caller must copy, and its usage.
+    pub fn detach(self) -> Result<Record<'static>, (&'a [u8], Option<Box<Usage>>)> {
+        Ok(match self {
+            Self::Event(RecordedDatagram::Event(event), usage) => {
+                Record::Event(RecordedDatagram::Event(event), usage)
+            }
+            Self::Event(RecordedDatagram::Raw(bytes), usage) => return Err((bytes, usage)),
+            Self::Loss(loss) => Record::Loss(loss),
+            Self::Blind(blind) => Record::Blind(blind),
+            Self::Fence(fence) => Record::Fence(fence),
+            Self::Witness(witness) => Record::Witness(witness),
+            Self::Forks(reading) => Record::Forks(reading),
+            Self::Scope(scope) => Record::Scope(scope),
+            Self::Excluded(excluded) => Record::Excluded(excluded),
+            Self::Ring(counts) => Record::Ring(counts),
+            Self::Clock(anchor) => Record::Clock(anchor),
+            Self::Snapshot(snapshot) => Record::Snapshot(snapshot),
+            Self::Details(details) => Record::Details(details),
+            Self::Positions(positions) => Record::Positions(positions),
+            Self::Unobserved(span) => Record::Unobserved(span),
+            Self::End(end) => Record::End(end),
+            Self::Unknown { kind } => Record::Unknown { kind },
+        })
+    }
 }
 
 impl<'a> From<RecordedDatagram<'a>> for Record<'a> {
