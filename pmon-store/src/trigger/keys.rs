@@ -30,7 +30,7 @@ const SECOND: u64 = 1_000_000_000;
 /// | `args` | regular expression | the command line, joined by spaces |
 /// | `uid` | number, or list | the real or effective user id |
 /// | `unit` | pattern | the unit of systemd, with or without `.service` |
-/// | `container` | string | the first characters of the container's identifier |
+/// | `container` | string | the container's name, or the first characters of its identifier |
 /// | `cgroup` | path | the cgroup, or one below it |
 /// | `count`, `within` | number, duration | as many events matched within the duration; times are those of the events |
 /// | `before`, `after` | duration | span of the clip around the event; 30 s and 10 s by default |
