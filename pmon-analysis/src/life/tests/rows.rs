@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use pmon_core::capture::Junction;
+
 use super::*;
 use crate::process::ProcessModel;
 
@@ -210,4 +212,17 @@ fn a_number_is_written_in_decimal() {
     let mut text = String::new();
     write!(text, "{}", ProcessId(17)).unwrap();
     assert_eq!(text, "17");
+}
+
+#[test]
+fn what_was_dropped_before_a_reboot_is_still_counted() {
+    let mut tracker = LifeTracker::new(&header());
+    (2..5_000).for_each(|pid| tracker.apply(&fork(1, 1, pid)));
+    // Scans of many processes use up the credit.
+    (0..400).for_each(|_| tracker.apply(&snapshot(0)));
+    let dropped = tracker.incomplete();
+    assert!(dropped > 0);
+    let reboot = Junction { continues: false, is_followed: true, is_reboot: true, unobserved: None };
+    tracker.begin_segment(Some(&header()), reboot);
+    assert_eq!(tracker.incomplete(), dropped);
 }
