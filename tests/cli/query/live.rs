@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::panic::resume_unwind;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pmon_testkit::live::OutputLines;
@@ -237,13 +238,17 @@ fn ps_equals_proc_at_every_moment_of_a_storm() {
 
 fn compare_storm() -> Result<(), String> {
     const SAMPLES: usize = 100;
+    const MIN_SAMPLES: usize = 25;
     let dir = Dir::new();
     let recorder = Recorder::start(&dir);
     let storm = Storm::start(free_pids());
     let shell = storm.shell.id();
     thread::sleep(Duration::from_millis(300));
     let mut random = oorandom::Rand32::new(now_ns() as u64);
+    let began = Instant::now();
     let samples: Vec<_> = (0..SAMPLES)
+        // Programs of tests are killed after 30 s.
+        .take_while(|n| *n < MIN_SAMPLES || began.elapsed() < Duration::from_secs(15))
         .map(|_| {
             thread::sleep(Duration::from_millis(random.rand_range(0..20).into()));
             Sample::take()
@@ -253,8 +258,12 @@ fn compare_storm() -> Result<(), String> {
     let file = recorder.file.clone();
     recorder.end(Signal::INT).expect(0);
     check_losses(&file)?;
-    let compared: usize = samples.iter().map(|sample| sample.check(&file)).sum();
-    assert!(compared > SAMPLES * 5, "{compared} processes were compared");
+    let compared: usize = thread::scope(|scope| {
+        let check = |part: &[Sample]| part.iter().map(|sample| sample.check(&file)).sum::<usize>();
+        let checks: Vec<_> = samples.chunks(25).map(|part| scope.spawn(move || check(part))).collect();
+        checks.into_iter().map(|check| check.join().unwrap_or_else(|panic| resume_unwind(panic))).sum()
+    });
+    assert!(compared > samples.len() * 5, "{compared} processes were compared");
     check_statuses(&file, shell, &statuses);
     assert!(statuses.len() >= 8 && statuses.values().flatten().any(|&status| status == 128 + 9));
     let is_reused = statuses.values().any(|statuses| statuses.len() > 1);

@@ -331,6 +331,17 @@ fn the_effect_of_an_exit_is_known_before_it_is_applied() {
 }
 
 #[test]
+fn in_a_forged_recording_no_process_descends_from_itself() {
+    let mut model = model();
+    let thread = EventBody::Fork { parent: Task::new(30, 30), child: Task::new(11, 10) };
+    for record in [fork(1, 1, 10), fork(2, 10, 20), fork(3, 20, 30), event(4, thread)] {
+        model.apply(&record);
+    }
+    let parent = |pid| model.get(Tgid(pid)).unwrap().ppid();
+    assert_eq!([10, 20, 30].map(parent), [1, 10, 20].map(|pid| Some(Tgid(pid))));
+}
+
+#[test]
 fn scans_of_too_many_processes_are_counted_and_remove_none() {
     let scan = |ms: u64| {
         let (started, reason) = (MonoNs(ms * 1_000_000), SnapshotReason::Loss);
