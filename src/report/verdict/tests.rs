@@ -74,8 +74,8 @@ fn each_verdict_has_its_sentence() {
         (
             damaged,
             &format!(
-                "damaged (1 damaged part of 2 KiB in all, 9 records missing, 8 events missing of which no loss \
-                 tells; {up_to})"
+                "damaged (1 damaged part of 2 KiB in all, 9 records missing, 8 events missing without a \
+                 record of their loss; {up_to})"
             ),
         ),
         (VerifyReport { problem_count: 2, ..sealed() }, &format!("damaged (2 contradictions; {up_to})")),
