@@ -60,7 +60,8 @@ mod tests {
         RecordedDatagram::Event(Event { time: MonoNs(ns), seq: Seq(0), cpu: Cpu(0), body }).into()
     }
 
-    /// A shell, 10, forks 20, which runs `ls -l` for 50 ns; nothing is known of 30.
+    /// A shell, 10, forks 20, which runs `ls -l` for 50 ns; nothing is known of 30. A scan finds 40,
+    /// a thread of the kernel.
     fn lives() -> Vec<Life> {
         let task = |pid| Task::new(pid, pid);
         let fork =
@@ -68,6 +69,8 @@ mod tests {
         let subject = DetailsSubject::Exec { tgid: Tgid(20), time: MonoNs(110) };
         let details =
             Details { args: Some(b"ls\0-l\0".to_vec()), ..Details::missed(subject, MissReason::Gone) };
+        let scanned = Details::missed(DetailsSubject::Snapshot { tgid: Tgid(40) }, MissReason::Gone);
+        let kernel_thread = Details { miss: None, cgroup: Some(b"0::/".to_vec()), ..scanned };
         let meta = Meta { start: ClockAnchor::default(), ticks_per_second: 100, ..Meta::default() };
         let mut tracker = LifeTracker::new(&Header { uuid: [1; 16], byte_order: ByteOrder::Little, meta });
         for record in [
@@ -76,6 +79,7 @@ mod tests {
             Record::Details(Box::new(details)),
             event(150, EventBody::Exit { task: task(20), code: 256, signal: 17, parent: None }),
             fork(160, 1, 30),
+            Record::Details(Box::new(kernel_thread)),
         ] {
             tracker.apply(&record);
         }
@@ -101,11 +105,11 @@ mod tests {
         };
         let of = |pids: &[u32], tree, process| LifeFilter { pids: pids.to_vec(), tree, process };
         let any = ProcessCondition::default;
-        assert_eq!(selected(&of(&[], None, any())), (vec![20, 1, 10, 30], vec![]));
+        assert_eq!(selected(&of(&[], None, any())), (vec![20, 1, 10, 30, 40], vec![]));
         assert_eq!(selected(&of(&[10, 20], None, any())), (vec![20, 10], vec![]));
         assert_eq!(selected(&of(&[], Some(10), any())), (vec![20, 10], vec![]));
         assert_eq!(selected(&of(&[20, 30], Some(10), any())), (vec![20], vec![]));
-        // Nothing is known of the others.
+        // Nothing is known of the others, but a thread of the kernel has no arguments.
         assert_eq!(selected(&of(&[], None, args("^ls -l$"))), (vec![20], vec![1, 10, 30]));
         assert_eq!(selected(&of(&[10, 20], None, args("^ls -l$"))), (vec![20], vec![10]));
         assert_eq!(selected(&of(&[], Some(10), args("-x"))), (vec![], vec![10]));
@@ -115,6 +119,7 @@ mod tests {
     fn an_unknown_property_decides_nothing_unless_another_one_excludes_the_process() {
         let exe = ProcessCondition { exe: Some(Glob::new("/bin/*").unwrap()), ..Default::default() };
         let may = |process| selected(&LifeFilter { process, ..LifeFilter::default() }).1;
+        // A thread of the kernel has no executable.
         assert_eq!(may(exe.clone()), [20, 1, 10, 30]);
         let ends = vec![EndCondition::Code(2)];
         // Process 20 ended with another code, and the others are running.
