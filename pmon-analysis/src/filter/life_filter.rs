@@ -60,8 +60,8 @@ mod tests {
         RecordedDatagram::Event(Event { time: MonoNs(ns), seq: Seq(0), cpu: Cpu(0), body }).into()
     }
 
-    /// A shell, 10, forks 20, which runs `ls -l` for 50 ns; nothing is known of 30. A scan finds 40,
-    /// a thread of the kernel.
+    /// A shell, 10, forks 20, which runs `ls -l` for 50 ns; nothing is known of 30. A scan finds
+    /// 40, a thread of the kernel.
     fn lives() -> Vec<Life> {
         let task = |pid| Task::new(pid, pid);
         let fork =
