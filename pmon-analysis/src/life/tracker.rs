@@ -1,22 +1,22 @@
 //! Follows the processes of a recording from their starts to their ends.
 
 mod scans;
+mod signals;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use pmon_core::capture::{
-    Details, DetailsSubject, FatalSignal, Header, Junction, Record, SignalOrigin, SignalSender, Usage,
-};
+use pmon_core::capture::{Details, DetailsSubject, FatalSignal, Header, Junction, Record, Usage};
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid};
 
+use self::scans::is_found_early;
 use super::awaited::AwaitedPrograms;
 use super::id::IdentityScope;
 use super::signal::{EndedProcess, RecentlyEnded};
 use super::state::LifeState;
 use super::texts::SharedTexts;
-use super::{Ancestor, Life, LifeRef, LifeSignal, ProcessId, ProcessProgram, ProcessStart};
+use super::{Ancestor, Life, LifeRef, ProcessId, ProcessProgram, ProcessStart};
 use crate::process::{ProcessExit, ProcessFacts, ProcessModel, ProcessRef, Slot};
 
 /// Maximum number of rows that wait for the details of their programs.
@@ -316,36 +316,6 @@ impl LifeTracker {
         }
     }
 
-    /// Notes the signal that has killed a process.
-    fn note_signal(&mut self, pid: Tgid, signal: FatalSignal) {
-        let sender_id = match signal.origin {
-            SignalOrigin::Process { sender, .. } => self.sender_id(&sender),
-            SignalOrigin::Unknown | SignalOrigin::Kernel { .. } => None,
-        };
-        if let Some(slot) = self.model.slot(pid) {
-            self.states[slot as usize]
-                .signal
-                .get_or_insert_with(|| Box::new(LifeSignal { signal, sender_id }));
-        }
-    }
-
-    /// Returns the identity of a process that sent a signal: of the process that has its ID and its
-    /// start time, or had them a short time ago.
-    fn sender_id(&mut self, sender: &SignalSender) -> Option<ProcessId> {
-        // The time of the fork event is slightly later than the start time.
-        let is_start = |ticks: u64| ticks.abs_diff(sender.start_ticks) <= 1;
-        if let Some(process) = self.model.last_process(Tgid(sender.pid))
-            && process.start_ticks().is_some_and(is_start)
-        {
-            let slot = self.model.slot(Tgid(sender.pid))?;
-            self.touch(slot, self.model.now());
-            return Some(self.identity(slot).0);
-        }
-        let ended = self.recently_ended.find(sender.pid)?;
-        let start = ended.start_ticks.or_else(|| self.model.ticks_of(ended.forked?))?;
-        is_start(start).then_some(ended.id)
-    }
-
     /// Notes the identity of the current parent.
     fn note_parent(&mut self, slot: Slot) {
         let now = self.model.now();
@@ -525,13 +495,4 @@ fn start_of(model: &ProcessModel, origin: ProcessStart, start_ticks: Option<u64>
         // A scan may have found the process since.
         ProcessStart::Seen(_) => start_ticks.and_then(|ticks| model.mono_of_ticks(ticks)),
     }
-}
-
-/// Whether a scan found a process before its fork event, which is the latest event.
-fn is_found_early(model: &ProcessModel, facts: &ProcessFacts, event: Option<&Event>) -> bool {
-    let is_fork = event.is_some_and(|event| match event.body {
-        EventBody::Fork { child, .. } => child.is_leader() && child.tgid.0 == facts.pid,
-        _ => false,
-    });
-    is_fork && facts.is_only_scanned && facts.start_ticks.is_some_and(|ticks| model.starts_at(ticks))
 }

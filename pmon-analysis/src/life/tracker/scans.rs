@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use pmon_core::Tgid;
 use pmon_core::capture::Details;
+use pmon_core::wire::{Event, EventBody};
 
 use super::LifeTracker;
 use crate::life::program::ProcessProgram;
 use crate::life::{Ancestor, MAX_ANCESTORS};
-use crate::process::Slot;
+use crate::process::{ProcessFacts, ProcessModel, Slot};
 
 impl LifeTracker {
     pub(super) fn scanned_details(&mut self, pid: Tgid, details: &Details) {
@@ -71,4 +72,13 @@ impl LifeTracker {
             before.set_found(self.ancestor(slot));
         }
     }
+}
+
+/// Whether a scan found a process before its fork event, which is the latest event.
+pub(super) fn is_found_early(model: &ProcessModel, facts: &ProcessFacts, event: Option<&Event>) -> bool {
+    let is_fork = event.is_some_and(|event| match event.body {
+        EventBody::Fork { child, .. } => child.is_leader() && child.tgid.0 == facts.pid,
+        _ => false,
+    });
+    is_fork && facts.is_only_scanned && facts.start_ticks.is_some_and(|ticks| model.starts_at(ticks))
 }
