@@ -38,6 +38,7 @@ pub const OPTIONAL: &[&str] = &[
     "there is no `",
     // Settings of the environment in which the tests run.
     "core_pattern",
+    "ulimit -Hc",
     "is ignored, as nohup",
     "the next process id cannot be chosen",
 ];

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 #[allow(
@@ -163,8 +163,9 @@ fn run(command: ExecsCommand) -> anyhow::Result<()> {
 }
 
 fn end(how: EndAction, together: bool) -> anyhow::Result<()> {
-    let unlimited = Rlimit { current: None, maximum: None };
-    if matches!(how, EndAction::Fault) && setrlimit(Resource::Core, unlimited).is_err() {
+    let limit = getrlimit(Resource::Core);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if matches!(how, EndAction::Fault) && setrlimit(Resource::Core, raised).is_err() {
         writeln!(io::stderr(), "execs: the limit of core dumps cannot be raised")?;
     }
     let second = thread::spawn(move || {

@@ -13,6 +13,8 @@ mod sys;
 use std::io;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::differential::table::TableRow;
 use crate::differential::table::compare::pair;
 use crate::differential::table::run::Observation;
@@ -79,6 +81,9 @@ impl VerbCase {
             let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
             if pattern.trim().is_empty() || pattern.contains(['|', '/']) {
                 return Some("core files are not written to the current folder: see core_pattern");
+            }
+            if getrlimit(Resource::Core).maximum == Some(0) {
+                return Some("core files are forbidden by ulimit -Hc");
             }
         }
         None

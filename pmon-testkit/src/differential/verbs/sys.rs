@@ -232,8 +232,10 @@ unsafe fn end_by_signal(signal: libc::c_int, core: bool) {
     // SAFETY: system calls that take numbers, and pointers to values that outlive the calls.
     unsafe {
         if core {
-            let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const all);
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit);
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
         } else {
             libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0);
         }
