@@ -1,4 +1,4 @@
-//! Tests the summary that `.ci/run` prints after the tests.
+//! Tests how `.ci/run` runs the tests, and the summary that it prints after them.
 
 use std::fs;
 use std::process::Command;
@@ -22,9 +22,7 @@ test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 1 filtered out; 
 
 #[test]
 fn the_summary_counts_passed_failed_skipped_and_retried_tests() {
-    let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap();
-    let from = script.find("summary() {").expect("the function");
-    let function = &script[from..from + script[from..].find("\n}\n").expect("the end of the function") + 3];
+    let function = function("summary");
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let summary = |text: &str| {
@@ -43,4 +41,27 @@ fn the_summary_counts_passed_failed_skipped_and_retried_tests() {
     assert_eq!(summary(LOG), expected);
     let passed = LOG.lines().filter(|line| line.starts_with("test result: ok")).collect::<String>();
     assert_eq!(summary(&passed), "12 passed, 0 failed, 0 skipped\n");
+}
+
+#[test]
+fn tests_that_hang_are_ended_and_named() {
+    let script = format!(
+        "set -euo pipefail; LIMIT=1; tests='for name in a::hangs a::slow; do
+             echo \"test $name has been running for over 60 seconds\"
+         done
+         echo \"test a::slow ... ok\"; sleep 60'\n{}{}run_tests bash -c",
+        function("summary"),
+        function("run_tests")
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(124), "{text}");
+    assert!(text.ends_with("without a result after 60 s:\na::hangs\n"), "{text}");
+}
+
+/// Returns a function of `.ci/run`.
+fn function(name: &str) -> String {
+    let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap();
+    let from = script.find(&format!("\n{name}() {{")).expect("the function") + 1;
+    script[from..from + script[from..].find("\n}\n").expect("the end of the function") + 3].to_owned()
 }
