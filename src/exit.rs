@@ -32,23 +32,6 @@ pub(crate) const UNTESTED: u8 = 9;
 pub(crate) const LIMIT: u8 = 10;
 /// Ended by a Ctrl-C that leaves the command running; the code that shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
-/// The section of `--help` about exit codes.
-pub(crate) const HELP: &str = "\
-Exit codes:
-  0  success
-  1  internal error; `prove`: such a process ran
-  2  wrong usage
-  3  incomplete: `verify`, `record --strict`; other output: `replay --expect`
-  4  the input is damaged; its intact part was used
-  5  the input is not a capture, or its format is too new
-  6  no permission, no kernel support, or an unreadable input
-  7  the output cannot be written, or exists already
-  8  `diff`: the captures differ, or comparing them was given up
-  9  `replay --expect`: the run tested nothing, or a fault never fired
-  10 `replay --limit`, `sql --timeout`: the limit was reached
-`record -- CMD` and `replay -- PROGRAM` exit with the status of the command:
-128+N if signal N killed it, 127 if it was not found, 126 if it could not be
-run, 130 if a third Ctrl-C left it running.";
 
 /// An error and the exit code for it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use pmon_store::control::SYSTEM_STORE;
 
-use crate::exit;
+use super::help::of_other;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +21,7 @@ if the recorder refused the request.
 ";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP))]
+#[command(after_help = of_other(&[EXAMPLES, DETAILS], &[]))]
 pub(crate) struct ControlArgs {
     /// What the recorder shall do.
     #[arg(value_enum)]

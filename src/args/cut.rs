@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SelectionArgs;
-use crate::exit;
+use super::help::of_reader;
 use crate::time_spec::Moment;
 
 const EXAMPLES: &str = "\
@@ -19,8 +19,8 @@ const DETAILS: &str = include_str!("help/cut.txt");
 #[derive(Debug, Args)]
 #[command(
     override_usage = "pmon cut [OPTIONS] -o FILE FILE|DIR...",
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct CutArgs {
     /// The capture to cut, several of one host, or the directory of a store.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit;
+use super::help::{ExitCode, of_reader};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,10 +16,13 @@ Examples:
 
 const DETAILS: &str = include_str!("help/diff.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(8, "the captures differ, or comparing them was given up")];
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], CODES),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], CODES),
 )]
 pub(crate) struct DiffArgs {
     /// The first capture, or the directory of a store; `-` is standard input.

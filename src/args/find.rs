@@ -3,16 +3,16 @@
 use clap::Args;
 use pmon_analysis::filter::Regex;
 
+use super::help::of_reader;
 use super::process::parse_regex;
 use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
   pmon find night.pmon 'curl.*example.com'       who called curl, and when
   pmon find /var/lib/pmon backup --since -1d     in the last day of a store
-  pmon find night.pmon '' --exit failed          every process that failed
-  pmon find night.pmon '' --exit oom             every process that the OOM killer killed
+  pmon find night.pmon --exit failed             every process that failed
+  pmon find night.pmon --exit oom                what the OOM killer killed
   pmon find night.pmon '^cc1' --longer-than 5s   slow compilations
   pmon find night.pmon ssh --json | jq .args     one JSON object per process";
 
@@ -24,15 +24,15 @@ select by the last program. docs/query.md has the columns and JSON fields.
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct FindArgs {
     #[command(flatten)]
     pub(crate) source: QuerySourceArgs,
-    /// The regular expression to search for; '' matches every process.
+    /// The regular expression to search for [default: every process].
     #[arg(value_name = "REGEX", value_parser = parse_regex)]
-    pub(crate) pattern: Regex,
+    pub(crate) pattern: Option<Regex>,
     #[command(flatten)]
     pub(crate) time: QueryTimeArgs,
     #[command(flatten)]

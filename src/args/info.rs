@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit;
+use super::help::of_reader;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,7 +14,7 @@ Examples:
   ssh host cat night.pmon | pmon info -           through a pipe";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+#[command(after_help = of_reader(&[EXAMPLES], &[]))]
 pub(crate) struct InfoArgs {
     /// The capture to summarize, several of one host, or the directory of a store; `-` is standard
     /// input.

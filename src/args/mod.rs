@@ -5,6 +5,7 @@ mod control;
 mod cut;
 mod diff;
 mod find;
+mod help;
 mod info;
 mod named;
 mod print;
@@ -59,21 +60,21 @@ pub(crate) use view::{ClockArg, FormatArg, SelectionArgs, TextArgs, ViewArgs};
 pub(crate) use watch::WatchArgs;
 pub(crate) use why::WhyArgs;
 
-use crate::exit;
-
 const EXAMPLES: &str = "\
 Examples:
-  pmon watch                           show programs as they start and end
   pmon record -o build.pmon -- make    record all events while `make` runs
-  pmon print build.pmon --kind exec    list the programs that ran
+  pmon tree build.pmon                 show which process started which
+  pmon stats build.pmon --sort cpu     show which programs used the CPU
+  pmon why build.pmon 4711             explain who started a process
   pmon verify build.pmon               check that nothing is missing
+  pmon watch                           show processes as they start and end
   pmon replay build.pmon -- ./monitor  feed the events to a program under test
 
 `pmon COMMAND --help` has more examples and all details.";
 
-/// Record every process event of a Linux host, then print, verify or replay it.
+/// Record all process events of a Linux host, then query, verify or replay them.
 #[derive(Debug, Parser)]
-#[command(name = "pmon", version, after_help = format!("{EXAMPLES}\n\n{}", exit::HELP), max_term_width = 80)]
+#[command(name = "pmon", version, after_help = help::of_command(&[EXAMPLES, help::STATUS_OF_COMMAND]), max_term_width = 80)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -85,10 +86,10 @@ pub(crate) enum Command {
     Record(Box<RecordArgs>),
     /// Show process events as they happen.
     Watch(WatchArgs),
+    /// Show which groups of processes start, fail and use the CPU, live or at any time.
+    Top(Box<TopArgs>),
     /// Print the events of a capture.
     Print(PrintArgs),
-    /// Prove that no process of a kind ran, or state why that is unknown.
-    Prove(Box<ProveArgs>),
     /// List the processes that were running at a moment.
     Ps(PsArgs),
     /// Show the processes of a range of time below their parents.
@@ -97,22 +98,24 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Search for processes by command line, program or name, and by how they ended.
     Find(FindArgs),
-    /// Sum up processes by name, command, unit, parent or another property.
+    /// Sum up processes by name, command, unit, parent or ancestor: count, failures, CPU.
     Stats(StatsArgs),
-    /// Show which groups of processes start, fail and use the CPU, live or at any time.
-    Top(Box<TopArgs>),
-    /// Replay a capture, for example into a program under test.
-    Replay(Box<ReplayArgs>),
-    /// Compare the events and losses of two captures.
-    Diff(DiffArgs),
-    /// Write an excerpt of a capture or a store, which is a capture of its own.
-    Cut(CutArgs),
+    /// Prove that no process of a kind ran, or state why that is unknown.
+    Prove(Box<ProveArgs>),
+    /// Run SQL on the processes and events of a recording.
+    Sql(SqlArgs),
     /// Summarize what a capture contains and how complete it is.
     Info(InfoArgs),
     /// Check a capture for completeness.
     Verify(VerifyArgs),
-    /// Run SQL on the processes and events of a recording.
-    Sql(SqlArgs),
+    /// Write an excerpt of a capture or a store, which is a capture of its own.
+    Cut(CutArgs),
+    /// Compare the events and losses of two captures.
+    Diff(DiffArgs),
+    /// Replay a capture, for example into a program under test.
+    Replay(Box<ReplayArgs>),
+    /// Generate a synthetic capture for tests and benchmarks.
+    Synth(SynthArgs),
     /// Write a clip of what the recorder of a store has just recorded.
     Snapshot(SnapshotArgs),
     /// Remove the oldest segments of a store.
@@ -121,8 +124,6 @@ pub(crate) enum Command {
     Control(ControlArgs),
     /// Check the configuration of a recorder.
     Config(ConfigArgs),
-    /// Generate a synthetic capture for tests and benchmarks.
-    Synth(SynthArgs),
 }
 
 #[cfg(test)]

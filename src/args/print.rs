@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::help::of_reader;
 use super::{TextArgs, ViewArgs};
-use crate::exit;
 use crate::time_spec::Moment;
 
 const EXAMPLES: &str = "\
@@ -22,8 +22,8 @@ const DETAILS: &str = include_str!("help/print.txt");
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct PrintArgs {
     /// The capture to print, several of one host, or the directory of a store; `-` is standard

@@ -20,7 +20,8 @@ pub(crate) const SELECTION: &str = "Options that select processes";
 /// processes or events of processes has these arguments.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ProcessArgs {
-    /// Select only these processes or threads; a fork belongs to parent and child.
+    /// Select only processes with these IDs. Of events, this also selects those of threads, and a
+    /// fork by the ID of the parent or of the child.
     #[arg(long, help_heading = SELECTION, value_name = "PID,..", value_delimiter = ',')]
     pub(crate) pid: Vec<u32>,
     /// Select only this process and its descendants.

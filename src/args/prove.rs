@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use super::help::{ExitCode, of_other};
 use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,10 +13,18 @@ Examples:
 
 const DETAILS: &str = include_str!("help/prove.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[
+    (0, "proven"),
+    (1, "it ran; also an internal error"),
+    (3, "cannot tell, for example because the recording is damaged"),
+    (5, "the input is not a capture, or its format is too new"),
+];
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_other(&[EXAMPLES], CODES),
+    after_long_help = of_other(&[EXAMPLES, DETAILS], CODES),
 )]
 pub(crate) struct ProveArgs {
     #[command(flatten)]

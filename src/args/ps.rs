@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use super::help::of_reader;
 use super::{ProcessArgs, QuerySourceArgs};
 use crate::commands::ps::PsColumn;
-use crate::exit;
 use crate::time_spec::Moment;
 
 const EXAMPLES: &str = "\
@@ -19,13 +19,14 @@ const DETAILS: &str = include_str!("help/ps.txt");
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct PsArgs {
     #[command(flatten)]
     pub(crate) source: QuerySourceArgs,
-    /// The moment, for example 02:03, +10s or -30s [default: the end].
+    /// The moment, for example 02:03, +10s after the start or -30s before the end [default: the
+    /// end].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) at: Option<Moment>,
     #[command(flatten)]

@@ -20,8 +20,8 @@ pub(crate) struct QuerySourceArgs {
 /// The time that a question is about.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryTimeArgs {
-    /// Consider only processes that ran at this time or later, for example -30s or 02:00 [default:
-    /// the start].
+    /// Consider only processes that ran at this time or later, for example 02:00, +10s after the
+    /// start or -30s before the end [default: the start].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) since: Option<Moment>,
     /// Consider only processes that ran at this time or earlier [default: the end].

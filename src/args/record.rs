@@ -9,10 +9,10 @@ use clap::Args;
 use pmon_core::wire::EventKind;
 use pmon_record::{MAX_RING_BYTES, Redact, TransportChoice};
 
+use super::help::{ExitCode, STATUS_OF_COMMAND, of_other};
 use super::named::named;
 use super::size::parse_size;
 use super::store::StoreArgs;
-use crate::exit;
 use crate::time_spec::{parse_duration, parse_std_duration};
 
 /// Maximum value of `--args-max` in bytes.
@@ -38,10 +38,13 @@ Examples:
 
 const DETAILS: &str = include_str!("help/record.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(3, "`--strict`: events were lost, or the recording was blind for a time")];
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_other(&[EXAMPLES, STATUS_OF_COMMAND], CODES),
+    after_long_help = of_other(&[EXAMPLES, DETAILS, STATUS_OF_COMMAND], CODES),
 )]
 pub(crate) struct RecordArgs {
     /// Write the capture to this file; `-` is standard output [default: pmon-HOST-TIME.pmon].

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pmon_interpose::{EndPolicy, SocketRequest};
 
+use super::help::{ExitCode, STATUS_OF_COMMAND, of_reader};
 use super::named::named;
 use super::{ClockArg, UserArg, ViewArgs};
 use crate::exit::{self, Failure};
@@ -31,10 +32,17 @@ Examples:
 
 const DETAILS: &str = include_str!("help/replay.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[
+    (3, "`--expect`: the output differs"),
+    (9, "`--expect`: the run tested nothing, or a fault never fired"),
+    (10, "`--limit`: the limit was reached"),
+];
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES, STATUS_OF_COMMAND], CODES),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS, STATUS_OF_COMMAND], CODES),
     // `--uid` is the user of the program under test.
     mut_arg("user", |arg| arg.long("select-user").visible_alias(None).visible_alias("select-uid")),
 )]

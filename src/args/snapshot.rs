@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use pmon_store::control::SYSTEM_STORE;
 
-use crate::exit;
+use super::help::{ExitCode, of_other};
+
 use crate::time_spec::parse_duration;
 
 const EXAMPLES: &str = "\
@@ -26,8 +27,11 @@ The exit code is 3 if the clip is not complete, 6 if no recorder runs or the
 user may not use its socket, and 7 if the clip could not be written.
 ";
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(3, "the clip is incomplete")];
+
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP))]
+#[command(after_help = of_other(&[EXAMPLES, DETAILS], CODES))]
 pub(crate) struct SnapshotArgs {
     /// The store of the recorder.
     #[arg(long, value_name = "DIR", default_value = SYSTEM_STORE)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::QueryTimeArgs;
-use crate::exit;
+use super::help::{ExitCode, of_reader};
 use crate::sql::OutputFormat;
 use crate::time_spec::parse_std_duration;
 
@@ -21,10 +21,13 @@ Examples:
 
 const DETAILS: &str = include_str!("help/sql.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(10, "`--timeout`: the limit was reached")];
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], CODES),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], CODES),
 )]
 pub(crate) struct SqlArgs {
     /// The capture, or the directory of a store; `-` is standard input.

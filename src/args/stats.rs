@@ -3,9 +3,9 @@
 use clap::{Args, ValueEnum};
 use pmon_analysis::groups::GroupBy;
 
+use super::help::of_reader;
 use super::named::named;
 use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,8 +27,8 @@ p95 are exact to 1.6 %. The rate is that of starts. docs/query.md has details.
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct StatsArgs {
     #[command(flatten)]

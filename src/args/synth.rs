@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use pmon_replay::synth;
 
-use crate::exit;
+use super::help::of_other;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +19,7 @@ Examples:
 const DETAILS: &str = include_str!("help/synth.txt");
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP))]
+#[command(after_help = of_other(&[EXAMPLES, DETAILS], &[]))]
 pub(crate) struct SynthArgs {
     /// Write the capture to this file; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]

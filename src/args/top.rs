@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use pmon_analysis::groups::GroupBy;
 
 use super::ProcessArgs;
+use super::help::of_reader;
 use super::named::named;
 use super::stats::GROUPS;
-use crate::exit;
 use crate::time_spec::{Moment, parse_std_duration};
 
 const EXAMPLES: &str = "\
@@ -37,8 +37,8 @@ is `dumb`, pmon prints plain text. docs/query.md has details.
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct TopArgs {
     /// The capture, or the directory of a store; `-` is standard input [default: this machine,

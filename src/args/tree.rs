@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use super::help::of_reader;
 use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::exit;
 use crate::time_spec::{Moment, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -19,8 +19,8 @@ const DETAILS: &str = include_str!("help/tree.txt");
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct TreeArgs {
     #[command(flatten)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
+use super::help::{ExitCode, of_other};
 use super::size::parse_bytes;
 use super::store::parse_max_age;
-use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,10 +22,13 @@ kept. For a limit that cannot be met without them, no segment is removed. The
 exit code is 7 if a segment cannot be removed or a limit cannot be met.
 ";
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(7, "a segment cannot be removed, or a limit cannot be met")];
+
 #[derive(Debug, Args)]
 #[command(
     override_usage = "pmon vacuum [OPTIONS] DIR",
-    after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_other(&[EXAMPLES, DETAILS], CODES),
     group = ArgGroup::new("limit").required(true).multiple(true).args(["max_use", "max_age", "keep_free"]),
 )]
 pub(crate) struct VacuumArgs {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit;
+use super::help::{ExitCode, of_reader};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,8 +15,11 @@ Examples:
 
 const DETAILS: &str = include_str!("help/verify.txt");
 
+/// Further exit codes.
+const CODES: &[ExitCode] = &[(3, "the recording is incomplete: lossy, blind, or not ended cleanly")];
+
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP))]
+#[command(after_help = of_reader(&[EXAMPLES, DETAILS], CODES))]
 pub(crate) struct VerifyArgs {
     /// The capture to check, several of one host, or the directory of a store; `-` is standard
     /// input.

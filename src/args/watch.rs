@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::help::of_other;
 use super::{TextArgs, ViewArgs};
-use crate::exit;
 use crate::time_spec::parse_std_duration;
 
 const EXAMPLES: &str = "\
@@ -17,7 +17,7 @@ Examples:
   pmon watch --format json | jq .args      JSON; docs/json.md has the fields";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+#[command(after_help = of_other(&[EXAMPLES], &[]))]
 pub(crate) struct WatchArgs {
     /// End after this time, for example 500ms, 10s or 1h30m [default: no limit].
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]

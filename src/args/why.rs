@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use super::help::of_reader;
 use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::exit;
 use crate::time_spec::Moment;
 
 const EXAMPLES: &str = "\
@@ -11,6 +11,7 @@ Examples:
   pmon why night.pmon 4711                   the last process with this ID
   pmon why night.pmon 4711 --at 02:03        the one that ran at 02:03
   pmon why night.pmon 'curl .*example'       by command line
+  pmon why night.pmon --comm ls              by name
   pmon why night.pmon --exit killed          the last one that a signal killed
   pmon why /var/lib/pmon sshd --since -1h --all
   pmon why night.pmon 4711 --json | jq '.ancestors[].args?'";
@@ -19,8 +20,8 @@ const DETAILS: &str = include_str!("help/why.txt");
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
+    after_help = of_reader(&[EXAMPLES], &[]),
+    after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct WhyArgs {
     #[command(flatten)]

@@ -24,7 +24,8 @@ pub(crate) fn run(args: &FindArgs) -> Result<u8, Failure> {
     let mut outcome = query.lives(|item| {
         let life = &item.life;
         examined += 1;
-        if !is_match(&args.pattern, life) || !selector.selects(life, item.now) {
+        let is_match = args.pattern.as_ref().is_none_or(|pattern| is_match(pattern, life));
+        if !is_match || !selector.selects(life, item.now) {
             return Ok(());
         }
         if found == 0 && !args.json {

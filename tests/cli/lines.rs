@@ -129,7 +129,7 @@ fn failures_and_kills_stand_out() {
     );
     assert!(exits[1].contains("\x1b[1;31mkilled by SIGSEGV (core)\x1b[0m"), "{exits:?}");
     assert!(lines.iter().any(|line| line.contains("\x1b[31mcoredump\x1b[0m")), "{lines:?}");
-    let lines = shown(140, "find FILE '' --exit failed");
+    let lines = shown(140, "find FILE --exit failed");
     assert!(lines[1].starts_with("\x1b[31m") && lines[1].contains(" exit 1 "), "{lines:?}");
 }
 

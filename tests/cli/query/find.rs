@@ -16,12 +16,13 @@ fn find_selects_by_pattern_and_conditions() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &ticking_capture(&build()));
     for (args, expected) in [
-        (&[""][..], &[21, 22, 20, 23, 1, 10][..]),
+        (&[][..], &[21, 22, 20, 23, 1, 10][..]),
+        (&[""], &[21, 22, 20, 23, 1, 10]),
         (&["^cc -O2 [ab].c$"], &[21, 22]),
         (&["^/usr/bin/make$"], &[20]),
         (&["^splash"], &[]),
         (&["splash"], &[1]),
-        (&["", "--exit", "failed"], &[21, 22, 20]),
+        (&["--exit", "failed"], &[21, 22, 20]),
         (&["", "--exit", "killed,1"], &[21, 22]),
         (&["", "--tree", "20"], &[21, 22, 20]),
         (&["", "--pid", "10,23"], &[23, 10]),
