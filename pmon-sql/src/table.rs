@@ -5,7 +5,7 @@ use std::error::Error;
 use pmon_analysis::life::{ColumnType, ColumnValue};
 
 /// A column of a table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableColumn {
     /// Name of the column.
     pub name: &'static str,

@@ -8,8 +8,6 @@ use pmon_sql::TableColumn;
 pub(super) const HIDDEN_DOC: &str = "\
 These columns are those of osquery's table `processes`. `SELECT *` leaves them out.
 
-| column | type | meaning |
-| --- | --- | --- |
 ";
 
 /// A column of osquery's table that pmon's table has under another name, or does not have.

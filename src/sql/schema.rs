@@ -8,7 +8,7 @@ use pmon_analysis::tables::EVENT_TABLES;
 use pmon_sql::{FUNCTIONS, Table as _, TableColumn};
 
 use super::osquery;
-use super::{SqlRecording, tables};
+use super::{RecordingTable, SqlRecording, tables};
 
 /// The views that have the names and columns of osquery's tables.
 pub(crate) const VIEWS: &str = "\
@@ -91,28 +91,20 @@ pub(crate) fn table_names() -> Vec<&'static str> {
 /// Returns the names of all tables and views, each with its columns.
 pub(crate) fn columns(recording: &Arc<SqlRecording>) -> Vec<(&'static str, Vec<&'static str>)> {
     let tables = tables(recording);
-    let names = |table: &super::RecordingTable| {
-        (table.name(), table.columns().iter().map(|column| column.name).collect())
-    };
+    let names =
+        |table: &RecordingTable| (table.name(), table.columns().iter().map(|column| column.name).collect());
     tables.iter().map(names).chain(VIEW_NAMES.map(|name| (name, Vec::new()))).collect()
 }
 
-/// Returns the reference of the tables, views and functions in Markdown.
+/// Returns the reference of the tables, views and functions in Markdown. A column of an event that
+/// an earlier table has as well is only named.
 pub(crate) fn markdown(recording: &Arc<SqlRecording>) -> String {
     let mut text = String::new();
-    for table in tables(recording) {
-        let _ = write!(
-            text,
-            "### `{}`\n\n{}\n\n| column | type | meaning |\n| --- | --- | --- |\n",
-            table.name(),
-            table.doc()
-        );
-        let (hidden, shown): (Vec<_>, Vec<_>) = table.columns().iter().partition(|column| column.is_hidden);
-        push_columns(&mut text, &shown);
-        if !hidden.is_empty() {
-            text.push_str(osquery::HIDDEN_DOC);
-            push_columns(&mut text, &hidden);
-        }
+    let tables = tables(recording);
+    for (number, table) in tables.iter().enumerate() {
+        // The tables after those of events have columns of the same names for other things.
+        let earlier = if number <= EVENT_TABLES.len() { &tables[..number] } else { &[] };
+        push_table(&mut text, table, earlier);
     }
     text.push_str("### Views\n\n```sql\n");
     text.push_str(VIEWS);
@@ -123,7 +115,41 @@ pub(crate) fn markdown(recording: &Arc<SqlRecording>) -> String {
     text
 }
 
+/// Returns the reference of a table, with all of its columns; `None` if there is none.
+pub(crate) fn table_markdown(recording: &Arc<SqlRecording>, name: &str) -> Option<String> {
+    let tables = tables(recording);
+    let table = tables.iter().find(|table| table.name() == name)?;
+    let mut text = String::new();
+    push_table(&mut text, table, &[]);
+    Some(text)
+}
+
+/// Appends the reference of a table. Columns that one of `earlier` has are only named.
+fn push_table(text: &mut String, table: &RecordingTable, earlier: &[RecordingTable]) {
+    let _ = write!(text, "### `{}`\n\n{}\n\n", table.name(), table.doc());
+    let (hidden, shown): (Vec<&TableColumn>, Vec<_>) =
+        table.columns().iter().partition(|column| column.is_hidden);
+    let known_from =
+        |column: &TableColumn| earlier.iter().find(|of| of.columns().contains(column)).map(|of| of.name());
+    let own: Vec<_> = shown.iter().copied().filter(|column| known_from(column).is_none()).collect();
+    if !own.is_empty() {
+        push_columns(text, &own);
+    }
+    for from in earlier.iter().map(|of| of.name()) {
+        let names = shown.iter().filter(|column| known_from(column) == Some(from));
+        let names: Vec<_> = names.map(|column| format!("`{}`", column.name)).collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "As in `{from}`: {}.\n", names.join(", "));
+        }
+    }
+    if !hidden.is_empty() {
+        text.push_str(osquery::HIDDEN_DOC);
+        push_columns(text, &hidden);
+    }
+}
+
 fn push_columns(text: &mut String, columns: &[&TableColumn]) {
+    text.push_str("| column | type | meaning |\n| --- | --- | --- |\n");
     for TableColumn { name, kind, doc, .. } in columns {
         let _ = writeln!(text, "| `{name}` | {} | {doc} |", type_name(*kind));
     }

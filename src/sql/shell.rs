@@ -14,7 +14,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Config, Context, Editor, Helper};
 
-use super::schema::{columns, markdown};
+use super::schema::{columns, markdown, table_markdown};
 use super::{OutputFormat, OutputSink, SqlRecording};
 use crate::exit::{self, Failure};
 use crate::terminal;
@@ -131,17 +131,10 @@ fn parse(line: &str) -> Entry<'_> {
 
 /// Returns the reference of a table, or of all if `name` is empty.
 fn schema(recording: &Arc<SqlRecording>, name: &str) -> String {
-    let all = markdown(recording);
-    if name.is_empty() {
-        return all;
-    }
-    let begin = format!("### `{name}`\n");
-    match all
-        .split_inclusive("\n\n### ")
-        .find(|part| format!("### {part}").starts_with(&begin) || part.starts_with(&begin))
-    {
-        Some(part) => part.trim_start_matches("### ").trim_end_matches("### ").trim_end().to_owned() + "\n",
-        None => format!("there is no table {name:?}; .tables lists them\n"),
+    match name {
+        "" => markdown(recording),
+        name => table_markdown(recording, name)
+            .unwrap_or_else(|| format!("there is no table {name:?}; .tables lists them\n")),
     }
 }
 

@@ -4,16 +4,34 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// The fields that the manual lists below a heading or a sentence, with their types and whether
-/// they can be null.
-fn documented(after: &str) -> BTreeMap<String, (String, bool)> {
-    let manual = include_str!("../../../docs/query.md");
+/// The cells of the first table that a manual has below a heading or a sentence.
+fn rows(manual: &'static str, after: &str) -> impl Iterator<Item = Vec<&'static str>> {
     let (_, rest) = manual.split_once(after).unwrap_or_else(|| panic!("{after:?} is in the manual"));
-    let lines = rest.lines().skip_while(|line| !line.starts_with("| field")).skip(2);
+    let lines = rest.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let lines = lines.take_while(|line| line.starts_with('|'));
+    lines.map(|line| line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect())
+}
+
+/// The fields that the manual lists below a heading or a sentence, with their types and whether
+/// they can be null. The columns of the table `processes` are fields of a process.
+fn documented(after: &str) -> BTreeMap<String, (String, bool)> {
     let mut fields = BTreeMap::new();
-    for line in lines.take_while(|line| line.starts_with('|')) {
-        let cells: Vec<_> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
-        let [names, kind, _, null] = cells[..] else { panic!("four cells: {line}") };
+    if after == PROCESS {
+        for cells in rows(include_str!("../../../docs/sql.md"), "\n### `processes`\n") {
+            let [name, kind, _] = cells[..] else { panic!("three cells: {cells:?}") };
+            let kind = match kind {
+                "text" => "string",
+                "0 or 1" => "boolean",
+                "JSON array" => "array of strings",
+                kind => kind,
+            };
+            let name = name.trim_matches('`').to_owned();
+            let is_known = ["process_id", "pid", "ended", "threads"].contains(&name.as_str());
+            fields.insert(name, (kind.to_owned(), !is_known));
+        }
+    }
+    for cells in rows(include_str!("../../../docs/query.md"), after) {
+        let [names, kind, _, null] = cells[..] else { panic!("four cells: {cells:?}") };
         for name in names.split(", ") {
             fields.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), !null.is_empty()));
         }
