@@ -19,6 +19,27 @@ fn counts(groups: &[Value]) -> Vec<String> {
     groups.iter().map(|group| format!("{}:{}", key(group), group["count"])).collect()
 }
 
+/// Process 20 has ended before the scan finds the parent of its parent.
+#[test]
+fn ancestors_are_complete_before_the_scan_at_the_start() {
+    let dir = Dir::new();
+    let records = [
+        fork(1_000, 1, 10, (20, 20)),
+        exec(2_000, 2, 20),
+        details(2_000, 20, "ls", b"ls\0"),
+        exit(3_000, 3, (20, 20), 0),
+        fork(3_500, 4, 10, (21, 21)),
+        found(1, 0, "/sbin/init", 100),
+        found(10, 1, "sh", 50_000),
+        scan(4_000, 3, SnapshotReason::Start),
+        end(9_000, 4),
+    ];
+    let file = dir.file("x.pmon", &ticking_capture(&records));
+    assert_eq!(counts(&groups(&file, &["--by", "subtree"])), ["1:3", "10:2"]);
+    assert_eq!(counts(&groups(&file, &["--tree", "1"])), ["init:1", "ls:1", "sh:1", "null:1"]);
+    pmon(&["prove", &file, "--never", "--comm", "ls", "--tree", "1"]).expect(1);
+}
+
 #[test]
 fn stats_groups_processes_by_each_property() {
     let dir = Dir::new();
