@@ -10,6 +10,13 @@ use rustix::termios::tcgetwinsize;
 
 use crate::exit::{self, Failure};
 
+/// Begins text about a failure.
+pub(crate) const RED: &str = "\x1b[31m";
+/// Begins less important text.
+pub(crate) const DIM: &str = "\x1b[2m";
+/// Ends coloured text.
+pub(crate) const PLAIN: &str = "\x1b[0m";
+
 /// Minimum size in bytes of a file that gets a progress bar.
 const MIN_BAR_BYTES: u64 = 32 << 20;
 /// Minimum number of events that get a progress bar.

@@ -1,11 +1,9 @@
 //! The arguments of `pmon print`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::help::of_reader;
-use super::{TextArgs, ViewArgs};
+use super::{FilesArgs, TextArgs, ViewArgs};
 use crate::time_spec::Moment;
 
 const EXAMPLES: &str = "\
@@ -26,13 +24,8 @@ const DETAILS: &str = include_str!("help/print.txt");
     after_long_help = of_reader(&[EXAMPLES, DETAILS], &[]),
 )]
 pub(crate) struct PrintArgs {
-    /// The capture to print, several of one host, or the directory of a store; `-` is standard
-    /// input.
-    #[arg(required = true, value_name = "FILE|DIR")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Read only the segments of this host.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: FilesArgs,
     /// Print only events from this time on, for example +2s, -30s, 03:04:05 or
     /// "2026-01-02 03:04:05" [default: the start].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]

@@ -1,4 +1,4 @@
-//! The arguments of the verbs that answer questions about processes.
+//! The recording that a verb reads, and the time that a question is about.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,17 @@ pub(crate) struct QuerySourceArgs {
     /// The capture, or the directory of a store; `-` is standard input.
     #[arg(value_name = "FILE|DIR")]
     pub(crate) file: PathBuf,
+    /// Read only the segments of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+}
+
+/// The captures that a verb about events reads.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FilesArgs {
+    /// The capture, several of one host, or the directory of a store; `-` is standard input.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
     /// Read only the segments of this host.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,

@@ -11,7 +11,7 @@ use pmon_interpose::{EndPolicy, SocketRequest};
 
 use super::help::{ExitCode, STATUS_OF_COMMAND, of_reader};
 use super::named::named;
-use super::{ClockArg, UserArg, ViewArgs};
+use super::{ClockArg, FilesArgs, UserArg, ViewArgs};
 use crate::exit::{self, Failure};
 use crate::time_spec::{Moment, parse_std_duration};
 
@@ -47,13 +47,8 @@ const CODES: &[ExitCode] = &[
     mut_arg("user", |arg| arg.long("select-user").visible_alias(None).visible_alias("select-uid")),
 )]
 pub(crate) struct ReplayArgs {
-    /// The capture to replay, several of one host, or the directory of a store; `-` is standard
-    /// input.
-    #[arg(required = true, value_name = "FILE|DIR")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Read only the segments of this host.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: FilesArgs,
     /// Record the replayed events to this capture instead of showing them.
     #[arg(long, value_name = "OUT", conflicts_with = "format")]
     pub(crate) record: Option<PathBuf>,

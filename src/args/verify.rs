@@ -1,9 +1,8 @@
 //! The arguments of `pmon verify`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use super::FilesArgs;
 use super::help::{ExitCode, of_reader};
 
 const EXAMPLES: &str = "\
@@ -21,13 +20,8 @@ const CODES: &[ExitCode] = &[(3, "the recording is incomplete: lossy, blind, or 
 #[derive(Debug, Args)]
 #[command(after_help = of_reader(&[EXAMPLES, DETAILS], CODES))]
 pub(crate) struct VerifyArgs {
-    /// The capture to check, several of one host, or the directory of a store; `-` is standard
-    /// input.
-    #[arg(required = true, value_name = "FILE|DIR")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Check only the segments of this host.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: FilesArgs,
     /// Print one JSON object; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,

@@ -9,7 +9,7 @@ use pmon_analysis::life::{Life, LifeEnd, Program};
 use crate::args::FindArgs;
 use crate::exit::Failure;
 use crate::query::{self, ProcessLines, ProcessSelector, Query, clock_time};
-use crate::terminal;
+use crate::terminal::{self, PLAIN, RED};
 use crate::time_spec::brief;
 
 /// Runs the verb.
@@ -38,8 +38,7 @@ pub(crate) fn run(args: &FindArgs) -> Result<u8, Failure> {
         } else {
             let text = text(life, item.wall);
             let text = terminal::cut(&text, screen);
-            let has_failed = life.status().is_some_and(|status| !status.is_success());
-            let (begin, end) = if has_failed && colours { (RED, PLAIN) } else { ("", "") };
+            let (begin, end) = if life.has_failed() && colours { (RED, PLAIN) } else { ("", "") };
             [begin, text, end, "\n"].iter().for_each(|part| line.extend_from_slice(part.as_bytes()));
         }
         out.write_all(&line).map_err(Failure::output)
@@ -68,9 +67,6 @@ fn is_match(pattern: &Regex, life: &Life) -> bool {
         || life.execs.iter().any(|exec| has(exec.program.get()))
 }
 
-/// Colour of processes that failed or were killed.
-const RED: &str = "\x1b[31m";
-const PLAIN: &str = "\x1b[0m";
 const HEADER: &str = "STARTED                 PID  DURATION END          COMMAND";
 
 /// Returns the line of a process.

@@ -21,7 +21,7 @@ const PROGRAMS: usize = 10;
 
 /// Runs the verb.
 pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
-    let input = Captures::find(&args.files, args.host.as_deref())?.open()?;
+    let input = Captures::find(&args.source.files, args.source.host.as_deref())?.open()?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
     let mut statistics =

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     if args.follow {
         return follow::run(args);
     }
-    let mut captures = Captures::find(&args.files, args.host.as_deref())?;
+    let mut captures = Captures::find(&args.source.files, args.source.host.as_deref())?;
     let (input, range) = open_range(&mut captures, ["--since", "--until"], [args.since, args.until])?;
     args.view.selection.process.check_users(input.header())?;
     let name = input.name().to_owned();

@@ -10,7 +10,7 @@ use crate::terminal;
 
 /// Runs the verb.
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
-    let input = Captures::find(&args.files, args.host.as_deref())?.open()?;
+    let input = Captures::find(&args.source.files, args.source.host.as_deref())?.open()?;
     let name = input.name().to_owned();
     let (completeness, _) = input.examine(|_| ())?;
     match args.json {

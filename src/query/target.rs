@@ -1,6 +1,6 @@
 //! The processes that a question names.
 
-use pmon_analysis::filter::Regex;
+use pmon_analysis::filter::{Regex, command_line};
 use pmon_analysis::life::{Life, Program};
 
 use crate::args::parse_regex;
@@ -44,10 +44,7 @@ impl QueryTarget {
 
 fn is_match(regex: &Regex, program: &Program, comm: Option<&[u8]>) -> bool {
     match program.args.as_deref().filter(|args| !args.is_empty()) {
-        Some(args) => {
-            let line: Vec<u8> = args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect();
-            regex.is_match(line.trim_ascii_end())
-        }
+        Some(args) => regex.is_match(&command_line(args)),
         None => comm.is_some_and(|comm| regex.is_match(comm)),
     }
 }

@@ -36,7 +36,8 @@ impl LifeFilter {
         self.process.decide(&view, Some(life.end)).is_none()
     }
 
-    fn has_id(&self, life: &Life) -> bool {
+    /// Returns whether a process satisfies the conditions on its ID and its ancestors.
+    pub fn has_id(&self, life: &Life) -> bool {
         (self.pids.is_empty() || self.pids.contains(&life.pid))
             && self
                 .tree

@@ -258,7 +258,7 @@ impl GroupSums {
         self.count += 1;
         self.started += u64::from(has_started);
         self.running += u64::from(life.end == LifeEnd::Running);
-        self.failures += u64::from(life.status().is_some_and(|status| !status.is_success()));
+        self.failures += u64::from(life.has_failed());
         if let Some(usage) = &life.usage {
             self.cpu_ns = Some(self.cpu_ns.unwrap_or(0).saturating_add(usage.cpu_ns));
             self.max_rss_bytes = self.max_rss_bytes.max(usage.max_rss_bytes);

@@ -350,11 +350,10 @@ impl FoldedLives {
     fn add(&mut self, node: ForestNode, fold: usize) {
         let start = node.start();
         let Some(row) = node.row else { return };
-        let status = row.life.status();
         let is_longer = |known: &ForestRow| known.lasted_ns < row.lasted_ns;
         self.first = if self.count == 0 { start } else { self.first.min(start) };
         self.count += 1;
-        self.failed += u64::from(status.is_some_and(|status| !status.is_success()));
+        self.failed += u64::from(row.life.has_failed());
         self.running += u64::from(row.life.end == LifeEnd::Running);
         self.lasted_ns = self.lasted_ns.saturating_add(row.lasted_ns.unwrap_or_default());
         self.add_cpu(row.life.usage.as_ref().map(|usage| usage.cpu_ns));

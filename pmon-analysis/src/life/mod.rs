@@ -176,6 +176,12 @@ impl Life {
         }
     }
 
+    /// Returns whether the process is known to have exited with another code than 0, or to have
+    /// been killed.
+    pub fn has_failed(&self) -> bool {
+        self.status().is_some_and(|status| !status.is_success())
+    }
+
     /// Returns whether the OOM killer killed the process; `None` if that is unknown, or before its
     /// end.
     pub fn oom_killed(&self) -> Option<bool> {

@@ -38,7 +38,7 @@ enum Followed {
 /// Runs the verb.
 pub(super) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let mut signals = control::signals()?;
-    let [path] = &args.files[..] else {
+    let [path] = &args.source.files[..] else {
         return Err(Failure::new(exit::USAGE, "--follow takes one capture, or the directory of a store"));
     };
     let followed = Followed::find(path)?;
@@ -162,7 +162,7 @@ impl Followed {
     /// Returns the captures so far. Waits for the first one of a store; `None` if a signal ends the
     /// wait.
     fn captures(&self, args: &PrintArgs, signals: &mut Signals) -> Result<Option<Captures>, Failure> {
-        let host = args.host.as_deref();
+        let host = args.source.host.as_deref();
         let directory = match self {
             Self::Store(directory) => directory,
             Self::File(path) => {
@@ -194,10 +194,10 @@ impl Followed {
                 Err(_) => true,
             };
             if is_ready {
-                return Captures::find(&args.files, host).map(Some);
+                return Captures::find(&args.source.files, host).map(Some);
             }
             if !std::mem::replace(&mut is_reported, true) {
-                let name = shown(&args.files[0]);
+                let name = shown(&args.source.files[0]);
                 terminal::eprintln(format_args!("pmon: {name} has no segment yet; waiting for one"));
             }
             if is_reader_gone() || is_interrupted_within(INTERVAL, signals)? {

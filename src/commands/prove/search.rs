@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pmon_analysis::coverage::{Coverage, GapReason};
-use pmon_analysis::filter::{ProcessCondition, ProcessView, command_line};
+use pmon_analysis::filter::{LifeFilter, ProcessView, command_line};
 use pmon_analysis::life::{Life, LifeEnd, LifeTracker, ProcessProgram, Program};
 use pmon_analysis::{Filter, WallClock};
 use pmon_core::capture::{Header, Record};
@@ -63,9 +63,7 @@ impl UnknownProcesses {
 
 /// A search for processes.
 pub(super) struct Search {
-    condition: ProcessCondition,
-    pids: Vec<u32>,
-    tree: Option<u32>,
+    filter: LifeFilter,
     range: Filter,
     pub(super) tracker: LifeTracker,
     scan_wait: ScanWait,
@@ -105,9 +103,7 @@ impl Search {
             coverage.add_at(GapReason::BeforeStart, (start, start), &wall);
         }
         Self {
-            condition: args.condition(),
-            pids: args.pid.clone(),
-            tree: args.tree,
+            filter: args.life_filter(),
             range,
             tracker: LifeTracker::new(header),
             scan_wait: ScanWait::default(),
@@ -208,11 +204,11 @@ impl Search {
             // A row has the last name and the last user only.
             match event.body {
                 EventBody::Comm { task, comm }
-                    if task.is_leader() && self.condition.comm.as_deref() == Some(comm.as_bytes()) =>
+                    if task.is_leader() && self.filter.process.comm.as_deref() == Some(comm.as_bytes()) =>
                 {
                     self.check_now(task.tgid, event.time);
                 }
-                EventBody::Uid { task, .. } if !self.condition.uids.is_empty() => {
+                EventBody::Uid { task, .. } if !self.filter.process.uids.is_empty() => {
                     self.check_now(task.tgid, event.time);
                 }
                 _ => {}
@@ -232,15 +228,10 @@ impl Search {
     /// Examines a process as it is now, between its execs.
     fn check_now(&mut self, pid: Tgid, time: MonoNs) {
         let Some(life) = self.tracker.get(pid) else { return };
-        if self.is_selected(&life) && self.decide(&life, &life.program, life.end) == Some(true) {
+        if self.filter.has_id(&life) && self.decide(&life, &life.program, life.end) == Some(true) {
             let program = life.program.clone();
             self.add_found(life, program, Some(time));
         }
-    }
-
-    fn is_selected(&self, life: &Life) -> bool {
-        (self.pids.is_empty() || self.pids.contains(&life.pid))
-            && self.tree.is_none_or(|root| life.pid == root || life.ancestors().any(|of| of.pid == root))
     }
 
     /// Examines a process that has ended, and all its programs.
@@ -256,7 +247,7 @@ impl Search {
         }
         self.processes += 1;
         self.execs += life.execs.len() as u64 + u64::from(life.omitted_execs);
-        if !self.is_selected(&life) {
+        if !self.filter.has_id(&life) {
             return;
         }
         self.omitted_execs += u64::from(life.omitted_execs);
@@ -303,12 +294,12 @@ impl Search {
             age_ns: life.observed_ns(self.now),
             oom_killed: life.oom_killed(),
         };
-        self.condition.decide(&view, Some(end))
+        self.filter.process.decide(&view, Some(end))
     }
 
     /// Whether the part of a command line that is missing may satisfy the condition on it.
     fn may_hide_match(&self, program: &Program, args: &[u8]) -> bool {
-        let Some(regex) = &self.condition.args else { return false };
+        let Some(regex) = &self.filter.process.args else { return false };
         let is_partial =
             program.args_len.is_some() || args.windows(REDACTED.len()).any(|part| part == REDACTED);
         is_partial && !regex.is_match(&command_line(args))

@@ -52,7 +52,7 @@ const UNREAD_EVENTS: u32 = 64;
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     selection::check(&args.view.selection)?;
-    let mut captures = Captures::find(&args.files, args.host.as_deref())?;
+    let mut captures = Captures::find(&args.source.files, args.source.host.as_deref())?;
     if captures.is_stdin() && args.speed == SpeedArg::Step {
         let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
         return Err(Failure::new(exit::USAGE, why));
@@ -283,10 +283,10 @@ impl<'a> Playback<'a> {
         self.reporter.write(fields, stream)?;
         if !self.args.json {
             let words = |path: &Path| shell_word(path.as_os_str().as_encoded_bytes());
-            let from = self.args.files.iter().map(|file| words(file)).collect::<Vec<_>>().join(" ");
+            let from = self.args.source.files.iter().map(|file| words(file)).collect::<Vec<_>>().join(" ");
             let to = words(path);
             let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
-            let is_one = self.args.files.len() == 1 && !self.captures.is_stdin();
+            let is_one = self.args.source.files.len() == 1 && !self.captures.is_stdin();
             let is_same = is_all && self.script.rules().is_empty() && is_one;
             let next = if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") };
             let parts = VerbParts { next: vec![next], ..VerbParts::default() };

@@ -55,7 +55,7 @@ impl IntervalSums {
                 totals.ended_without_cpu += u64::from(life.usage.is_none());
             }
         }
-        totals.failures += u64::from(life.status().is_some_and(|status| !status.is_success()));
+        totals.failures += u64::from(life.has_failed());
         if let Some(usage) = &life.usage {
             totals.cpu_ns = Some(totals.cpu_ns.unwrap_or(0).saturating_add(usage.cpu_ns));
         }

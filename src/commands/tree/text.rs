@@ -8,13 +8,8 @@ use pmon_core::MonoNs;
 use super::Trees;
 use crate::output::{ended, printable};
 use crate::query::{clock_time, command_line};
-use crate::terminal::{self, grouped};
+use crate::terminal::{self, DIM, PLAIN, RED, grouped};
 use crate::time_spec::brief;
-
-/// Colour of failures, and of folded lines.
-const RED: &str = "\x1b[31m";
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
 
 /// Number of columns of a terminal below which a line has no start and no CPU time.
 const MIN_WIDTH: usize = 60;
@@ -58,7 +53,7 @@ pub(super) fn lines(trees: Trees, depth: usize) -> String {
         let line = format!("{columns}  {tree}{command}");
         let line = terminal::cut(line.trim_end(), width);
         let _ = match row.colour.filter(|_| has_colours) {
-            Some(colour) => writeln!(text, "{colour}{line}{RESET}"),
+            Some(colour) => writeln!(text, "{colour}{line}{PLAIN}"),
             None => writeln!(text, "{line}"),
         };
     }

@@ -142,7 +142,7 @@ fn many_siblings_of_the_same_name_are_folded_with_their_descendants() {
 
 #[test]
 fn a_hidden_process_is_shown_above_one_that_is_not() {
-    let failed = |life: &Life| (false, life.status().is_some_and(|status| !status.is_success()));
+    let failed = |life: &Life| (false, life.has_failed());
     let (text, hidden) = shown(&build(), 3, failed);
     assert_eq!((text.as_str(), hidden), ("1 ?\n  10 make\n    40 gcc\n      41 cc1\n", 10));
 }
