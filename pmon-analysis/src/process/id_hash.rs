@@ -60,3 +60,32 @@ impl Hasher for IdHasher {
         self.hash
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::Hash;
+
+    use super::*;
+
+    /// Checks that hashes differ in their low 12 bits, which choose the slot in a table, about as
+    /// often as those of a random function: 4096 of these have 2589 different values.
+    fn check<T: Hash>(keys: impl Fn(u32) -> T) {
+        for factor in [0x9e37_79b9_7f4a_7c15, 12439104173989934703, 4268214325549398899] {
+            let hash = IdHash { factor };
+            let slots: HashSet<_> = (0..4096).map(|n| hash.hash_one(keys(n)) & 4095).collect();
+            assert!(slots.len() > 2200, "{} of 4096", slots.len());
+        }
+    }
+
+    #[test]
+    fn ids_and_times_are_spread_over_a_table() {
+        check(|n| n);
+        check(|n| u64::from(n) << 52);
+        check(|n| u64::from(n) * 1_000_000_000);
+        check(|n| (n >> 6, n & 63));
+        check(|n| (7, n));
+        check(|n| [(n >> 8) as u8, n as u8]);
+        assert_ne!(IdHash::new().factor, IdHash::default().factor);
+    }
+}

@@ -225,6 +225,7 @@ mod tests {
         assert_eq!(by_events(&[(1, FIRST, 0), (2, SECOND, core), (2, THIRD, 11)])[2], ended(core));
         assert_eq!(by_events(&[(2, SECOND, core), (2, THIRD, 11), (2, FIRST, 11)])[2], ended(core));
         assert_eq!(by_events(&[(2, SECOND, 11), (2, THIRD, 11), (2, FIRST, core)])[2], ended(core));
+        assert_eq!(by_events(&[(1, SECOND, core), (2, THIRD, core), (2, FIRST, 11)])[2], ended(core));
         assert_eq!(by_events(&[(1, SECOND, 0), (2, THIRD, 11), (2, FIRST, 11)])[2], ended(11));
     }
 

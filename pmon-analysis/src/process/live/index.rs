@@ -10,7 +10,8 @@ use super::process::{LiveProcess, RunState, Thread};
 use super::{INIT, LiveProcesses};
 use crate::process::limits::{MAX_PROCESSES, MAX_THREADS};
 
-/// Memory of a process without its details, in bytes: its state, name, usage, and table entries.
+/// Memory of a process without its details, in bytes: its state, name, and table entries. Only
+/// processes whose first thread has exited have a usage.
 pub(super) const PROCESS_BYTES: usize = size_of::<LiveProcess>() + 144;
 /// Memory of a thread other than the first, in bytes. Most multithreaded processes have several
 /// threads, and names are shared.
@@ -20,8 +21,8 @@ impl LiveProcesses {
     /// Sets the memory limit in bytes. If more is in use, removes the texts of details, lowest
     /// process IDs first.
     pub(in crate::process) fn set_memory_limit(&mut self, bytes: usize) {
-        let is_lower = std::mem::replace(&mut self.max_bytes, bytes) > bytes;
-        if !is_lower || self.bytes <= bytes {
+        self.max_bytes = bytes;
+        if self.bytes <= bytes {
             return;
         }
         for pid in self.pids_where(|process| process.details.is_some()) {

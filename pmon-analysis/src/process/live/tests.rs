@@ -1,3 +1,6 @@
+mod details;
+mod limits;
+
 use std::sync::Arc;
 
 use pmon_core::capture::{Credentials, MissReason, ProcessContext, ProcessState, SnapshotReason};
@@ -367,77 +370,15 @@ fn each_change_of_a_process_changes_its_version() {
 #[test]
 fn kernel_threads_have_no_program() {
     let mut kthread = details(DetailsSubject::Snapshot { tgid: Tgid(30) }, "kworker/0:1", Some(1));
-    (kthread.exe, kthread.args, kthread.ppid) = (None, None, Some(2));
-    let live =
-        live(&[OwnedRecord::Details(Box::new(kthread)), fork(1, 2, 40), fork(2, 2, 50), exec(3, 50, None)]);
+    (kthread.exe, kthread.args, kthread.ppid) = (None, Some(Vec::new()), Some(2));
+    // A process of another user has arguments, but no path.
+    let mut other = details(DetailsSubject::Snapshot { tgid: Tgid(60) }, "helper", Some(1));
+    (other.exe, other.ppid) = (None, Some(2));
+    let [kthread, other] = [kthread, other].map(|details| OwnedRecord::Details(Box::new(details)));
+    let live = live(&[kthread, other, fork(1, 2, 40), fork(2, 2, 50), exec(3, 50, None), fork(4, 1, 70)]);
     let is = |pid| live_process(&live, pid).is_kernel_thread();
     assert_eq!((is(30), is(40), is(50)), (true, true, false));
-}
-
-#[test]
-fn without_room_details_are_stored_without_texts() {
-    let mut live = live(&[exec(1, 10, Some("sh"))]);
-    live.bytes = MAX_BYTES - index::PROCESS_BYTES;
-    live.apply_alone(&exec(2, 20, Some("sh")));
-    let known = live_process(&live, 20).details.as_ref().unwrap();
-    assert_eq!((known.strings().iter().all(|text| text.is_none()), known.ids.is_some()), (true, true));
-    assert_eq!(live.incomplete(), 1);
-}
-
-#[test]
-fn a_lower_memory_limit_drops_texts_of_details() {
-    let mut live = live(&[exec(1, 10, Some("sh")), exec(1, 20, Some("sh"))]);
-    let bytes = live.bytes;
-    live.set_memory_limit(bytes);
-    assert_eq!(live.incomplete(), 0);
-    live.set_memory_limit(bytes - 1);
-    assert!(live.bytes < bytes);
-    let has_texts = |pid| live_process(&live, pid).details.as_ref().unwrap().exe.is_some();
-    assert_eq!((has_texts(10), has_texts(20), live.incomplete()), (false, true, 1));
-}
-
-#[test]
-fn without_room_new_processes_and_threads_are_dropped_and_counted() {
-    let mut live = live(&[fork(1, 1, 10)]);
-    live.set_memory_limit(live.bytes);
-    live.apply_alone(&fork(2, 1, 20));
-    live.apply_alone(&thread(3, 30, 10));
-    assert!(!live.processes.contains_key(&Tgid(20)) && live.threads.is_empty());
-    assert_eq!(live.incomplete(), 2);
-}
-
-/// A chain of processes, each the child of the previous one. The first one alternates between two
-/// parents.
-#[test]
-fn the_time_per_record_is_bounded_in_a_tree_of_any_depth() {
-    let depth = 30_000;
-    let mut live = live(&[]);
-    (10..10 + depth).for_each(|pid| live.apply_alone(&fork(1, pid - 1, pid)));
-    let before = live.credit;
-    let mut walked = 0;
-    for n in 0..1000 {
-        let credit = live.credit + CREDIT;
-        // A thread's fork names the parent of its process: here, two deep processes take turns.
-        live.apply_alone(&thread(2, 100_000, 20));
-        live.apply_alone(&exit(2, 100_000, 20));
-        live.apply_alone(&thread(2, 100_000 + n, 20));
-        walked += (credit + 2 * CREDIT).saturating_sub(live.credit);
-    }
-    assert!(walked <= before + 3000 * CREDIT);
-    // Scans that find no process visit all of them, while there is credit.
-    for _ in 0..1000 {
-        live.apply_alone(&snapshot(0, 0));
-    }
-    assert!(live.incomplete() > 500, "{}", live.incomplete());
-}
-
-#[test]
-fn threads_are_bounded() {
-    let mut live = live(&[fork(1, 1, 1)]);
-    live.threads = (0..MAX_THREADS as u32).map(|tid| (Tid(1000 + tid), Tgid(5))).collect();
-    live.apply_alone(&thread(2, 7, 1));
-    assert!(live_process(&live, 1).threads.is_empty());
-    assert_eq!(live.threads.len(), MAX_THREADS);
+    assert_eq!((is(2), is(60), is(70)), (true, false, false));
 }
 
 /// Generates any record about a few process and thread IDs.

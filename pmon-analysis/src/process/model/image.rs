@@ -17,6 +17,8 @@ pub(super) const NO_IMAGE: ImageId = u32::MAX;
 pub(super) const IMAGE_BYTES: usize = size_of::<Image>() + 16;
 /// Maximum capacity of the buffer that a free image keeps, in bytes.
 const MAX_SPARE: usize = 1 << 10;
+/// Maximum capacity of the buffer in which texts are merged, in bytes.
+const MAX_SCRATCH: usize = 16_384;
 /// Maximum number of images in [`Images::awaited`].
 const MAX_AWAITED: usize = 256;
 /// Maximum number of free images that keep their buffers.
@@ -35,8 +37,8 @@ pub(super) enum Text {
 }
 
 const TEXTS: [Text; 6] = [Text::Cwd, Text::Cgroup, Text::Container, Text::Exe, Text::Filename, Text::Args];
-/// Number of texts that an exec preserves.
-const PRESERVED: usize = 3;
+/// The last text that an exec preserves.
+const LAST_PRESERVED: usize = Text::Container as usize;
 
 /// A program as details describe it.
 #[derive(Debug, Default)]
@@ -107,9 +109,8 @@ impl Image {
     }
 
     /// Merges the texts of `details` into the image. Where both have one, that of `details` wins if
-    /// `replace` is set. `scratch` is memory to use.
+    /// `replace` is set. `scratch` is memory to use, and empty.
     fn merge_texts(&mut self, details: &Details, replace: bool, scratch: &mut Vec<u8>) {
-        scratch.clear();
         let own_cgroup = self.text(Text::Cgroup);
         let new_cgroup = text_of(details, Text::Cgroup);
         let has_moved = replace && new_cgroup.is_some() && new_cgroup != own_cgroup;
@@ -136,10 +137,10 @@ impl Image {
 
     /// Removes all texts that an exec does not preserve.
     fn truncate(&mut self) {
-        let end = self.ends[PRESERVED - 1];
+        let end = self.ends[LAST_PRESERVED];
         self.bytes.truncate(end as usize);
-        self.ends[PRESERVED..].fill(end);
-        self.known &= (1 << PRESERVED) - 1;
+        self.ends[LAST_PRESERVED..].fill(end);
+        self.known &= (2 << LAST_PRESERVED) - 1;
         (self.args_len, self.miss, self.name) = (0, None, Name::Unknown);
     }
 }
@@ -272,7 +273,7 @@ impl Images {
                 id
             }
             Some(_) => {
-                let copy = self.copy(id, |image| image.ends[PRESERVED - 1]);
+                let copy = self.copy(id, |image| image.ends[LAST_PRESERVED]);
                 self.all[copy as usize].truncate();
                 self.leave(id, pid, last_exec);
                 copy
@@ -386,8 +387,7 @@ impl Images {
         self.text_bytes -= image.bytes.capacity();
         image.merge_texts(details, replace, &mut self.scratch);
         self.text_bytes += image.bytes.capacity();
-        if self.scratch.capacity() > MAX_SPARE * 16 {
-            self.scratch = Vec::new();
-        }
+        self.scratch.clear();
+        self.scratch.shrink_to(MAX_SCRATCH);
     }
 }

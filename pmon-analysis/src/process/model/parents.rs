@@ -63,10 +63,10 @@ impl Table {
     }
 
     /// Sets the parent of a process that has none yet. `parent` is the slot in which `ppid` was
-    /// found before the process was added, which may have removed it.
+    /// found before the process was added. If that removed the parent, the process has its slot.
     pub(super) fn set_first_parent(&mut self, slot: Slot, parent: Slot, ppid: u32) {
-        let Process { pid, is_known, .. } = *self.get(parent);
-        if is_known && pid == ppid && parent != slot && self.get(slot).first_child == NONE {
+        if parent != slot && self.get(slot).first_child == NONE {
+            debug_assert_eq!(self.get(parent).pid, ppid);
             self.link(slot, parent);
         } else {
             self.set_parent(slot, ppid);

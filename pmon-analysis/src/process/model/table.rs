@@ -17,8 +17,12 @@ pub(super) const MAX_THREADS: usize = MAX_PROCESSES;
 /// Maximum memory of the model, in bytes; the texts of processes are dropped beyond it.
 pub(super) const MAX_BYTES: usize = 32 << 20;
 
-/// Memory of an entry in the index, at its lowest load.
-const INDEX_BYTES: usize = 20;
+/// Memory of an entry in the index, at its lowest load, and in the list of free slots, in bytes.
+const ENTRY_BYTES: usize = 20 + size_of::<Slot>();
+/// Memory of a process without its image, in bytes.
+pub(super) const PROCESS_BYTES: usize = size_of::<Process>() + ENTRY_BYTES;
+/// Memory of a thread, in bytes.
+pub(super) const THREAD_BYTES: usize = size_of::<Thread>() + ENTRY_BYTES;
 /// Number of processes that [`Table::find_recent`] finds without the index, a power of two.
 const RECENT: usize = 64;
 /// Index of a process or a thread in its slab.
@@ -239,19 +243,18 @@ impl Table {
 
     /// Returns the memory in use, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let slots = self.processes.len() * (size_of::<Process>() + 4)
-            + self.threads.len() * (size_of::<Thread>() + 4);
-        slots + (self.processes.len() + self.threads.len()) * INDEX_BYTES + self.images.bytes()
+        self.processes.len() * PROCESS_BYTES + self.threads.len() * THREAD_BYTES + self.images.bytes()
     }
 
     /// Drops texts until the model is within its limit.
     pub(super) fn shed(&mut self) {
         let bytes = self.bytes();
-        if bytes > MAX_BYTES {
-            // Shed more than necessary, so that this happens rarely.
-            let others = bytes - self.images.bytes();
-            self.dropped += self.images.shed((MAX_BYTES - MAX_BYTES / 8).saturating_sub(others));
+        if bytes <= MAX_BYTES {
+            return;
         }
+        // Shed more than necessary, so that this happens rarely.
+        let others = bytes - self.images.bytes();
+        self.dropped += self.images.shed((MAX_BYTES / 8 * 7).saturating_sub(others));
     }
 
     /// Adds a process without parent, in place of any process or thread that has its id. Returns
@@ -403,7 +406,5 @@ impl Table {
 
 // All processes and threads, each process with an image of its own, leave 4 MiB for texts.
 const _: () = assert!(
-    MAX_PROCESSES * (size_of::<Process>() + 4 + INDEX_BYTES + IMAGE_BYTES + 4)
-        + MAX_THREADS * (size_of::<Thread>() + 4 + INDEX_BYTES)
-        <= MAX_BYTES - (4 << 20)
+    MAX_PROCESSES * (PROCESS_BYTES + IMAGE_BYTES) + MAX_THREADS * THREAD_BYTES <= MAX_BYTES - (4 << 20)
 );

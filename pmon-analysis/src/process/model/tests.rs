@@ -1,6 +1,8 @@
 //! The model against the process table of `process`, on the events of an invented machine.
 
 mod machine;
+mod memory;
+mod programs;
 mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,12 @@ proptest! {
     fn the_model_equals_the_process_table_after_each_record(steps in steps(), modes: (bool, bool)) {
         compare(&machine(&steps, modes).records)?;
     }
+}
+
+fn model_of(records: &[Record<'static>]) -> ProcessModel {
+    let mut model = model();
+    records.iter().for_each(|record| model.apply(record));
+    model
 }
 
 /// The opening of a segment that begins now.
@@ -214,8 +222,15 @@ fn beyond_the_limits_processes_and_threads_are_dropped_and_counted() {
         model.apply(&exec(1, pid));
     }
     assert_eq!(model.len(), MAX_PROCESSES);
-    assert!(model.incomplete() >= 2 * (100_000 - MAX_PROCESSES as u64));
+    // Dropped are the fork and the exec of each further process, and each further thread. The exec of
+    // process 1 has ended the first thread.
+    assert_eq!(model.incomplete(), 3 * (99_999 - MAX_PROCESSES as u64) - 1);
     assert!(model.bytes() <= MAX_BYTES);
+    // An event of a thread that was dropped does not change the process.
+    let mut comm = Comm::default();
+    comm.0[0] = b'x';
+    model.apply(&event(1, EventBody::Comm { task: Task::new(299_999, 1), comm }));
+    assert_eq!(model.get(Tgid(1)).unwrap().comm(), None);
     (1..100_000).for_each(|pid| model.apply(&exit(2, pid)));
     model.apply(&fork(3, 0, 7));
     let pids: Vec<_> = model.processes().map(|details| details.subject.tgid().0).collect();
@@ -249,7 +264,7 @@ fn hostile_records_leave_consistent_links() {
     let mut model = model();
     for _ in 0..20_000 {
         let mut id = || random.rand_range(0..24);
-        let (kind, task, other) = (id() % 9, Task::new(id(), id()), Task::new(id(), id()));
+        let (kind, task, other) = (id() % 11, Task::new(id(), id()), Task::new(id(), id()));
         let ms = u64::from(id());
         model.apply(&match kind {
             0 | 1 => event(ms, EventBody::Fork { parent: other, child: task }),
@@ -268,6 +283,8 @@ fn hostile_records_leave_consistent_links() {
                     Snapshot { started, ended: started, processes: other.tid.0 % 3, reason, atomic: false };
                 Record::Snapshot(snapshot)
             }
+            8 => event(ms, EventBody::Comm { task, comm: Comm::default() }),
+            9 => event(ms, EventBody::Uid { task, real: 1, effective: 1 }),
             _ => exit(ms, task.tgid.0),
         });
         check_links(&model).unwrap();
@@ -339,6 +356,45 @@ fn in_a_forged_recording_no_process_descends_from_itself() {
     }
     let parent = |pid| model.get(Tgid(pid)).unwrap().ppid();
     assert_eq!([10, 20, 30].map(parent), [1, 10, 20].map(|pid| Some(Tgid(pid))));
+    // The same without any ancestor, and with a parent that is unknown until its own fork.
+    let thread = EventBody::Fork { parent: Task::new(20, 20), child: Task::new(11, 10) };
+    let mut model = model_of(&[exec(1, 10), fork(2, 10, 20), event(3, thread)]);
+    check_links(&model).unwrap();
+    assert_eq!(model.get(Tgid(10)).unwrap().ppid(), None);
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(30) };
+    let orphan = Details { ppid: Some(40), ..Details::missed(subject, MissReason::Busy) };
+    for record in [Record::Details(Box::new(orphan)), fork(4, 30, 40), fork(5, 50, 50)] {
+        model.apply(&record);
+        check_links(&model).unwrap();
+    }
+    let parent = |pid| model.get(Tgid(pid)).unwrap().ppid();
+    assert_eq!([30, 40, 50].map(parent), [Some(Tgid(40)), None, None]);
+}
+
+#[test]
+fn a_parent_with_1024_ancestors_is_not_accepted_for_a_process_with_children() {
+    // Process 5 has a child; 100 begins a chain.
+    for (ancestors, is_accepted) in [(1023, true), (1024, false)] {
+        let mut model = model_of(&[fork(1, 5, 6), exec(1, 100)]);
+        (0..ancestors).for_each(|n| model.apply(&fork(2, 100 + n, 101 + n)));
+        let last = Task::new(100 + ancestors, 100 + ancestors);
+        model.apply(&event(3, EventBody::Fork { parent: last, child: Task::new(9, 5) }));
+        assert_eq!(model.get(Tgid(5)).unwrap().ppid().is_some(), is_accepted, "{ancestors}");
+    }
+}
+
+#[test]
+fn the_exit_of_the_first_thread_can_follow_the_end_that_another_thread_reported() {
+    let ended = Usage { process: ProcessState::Ended { status: 9 }, ..Usage::default() };
+    let exit = |ms: u64, tid| {
+        let body = EventBody::Exit { task: Task::new(tid, 10), code: 9, signal: 17, parent: None };
+        let Record::Event(datagram, _) = event(ms, body) else { unreachable!() };
+        Record::Event(datagram, Some(Box::new(ended)))
+    };
+    let mut model = model_of(&[fork(1, 1, 10), exit(2, 11)]);
+    assert_eq!(model.last_exit(), Some(ProcessExit::Ended { status: 9 }));
+    model.apply(&exit(2, 10));
+    assert_eq!(model.last_exit(), Some(ProcessExit::GoesOn));
 }
 
 #[test]
@@ -405,6 +461,8 @@ fn a_scan_removes_only_processes_without_events_since_it_began() {
     // A scan whose records are not all there removes nothing, nor does the next one find too few.
     assert_eq!(known(&[&forks[..], &[found(10), scan(3, 2)]].concat()), [1, 10, 20]);
     assert_eq!(known(&[&forks[..], &[found(10), scan(3, 2), found(20), scan(4, 1)]].concat()), [20]);
+    // A process that a scan has found counts from the latest event on.
+    assert_eq!(known(&[fork(2, 1, 10), found(30), scan(1, 1), scan(2, 0)]), [1, 10, 30]);
     // A scan can find a process before its fork event arrives.
     assert_eq!(known(&[&[found(20)], &forks[..], &[scan(3, 1)]].concat()), [20]);
 }

@@ -203,3 +203,103 @@ fn the_opening_of_a_segment_states_when_processes_were_forked() {
     let start = |pid| known.process(Tgid(pid)).unwrap().start;
     assert_eq!((start(10), start(20)), (Some(MonoNs(5)), Some(MonoNs(3))));
 }
+
+#[test]
+fn a_child_of_a_process_whose_first_thread_has_exited_is_running() {
+    let by_thread = EventBody::Fork { parent: Task::new(11, 10), child: Task::new(20, 20) };
+    let known = processes(&[scanned(10, "sh", 1), exit(2, 10, 10, 0), event(3, by_thread, None)]);
+    assert!(known.process(Tgid(10)).unwrap().end.is_some());
+    assert_eq!(known.process(Tgid(20)).unwrap().end, None);
+}
+
+#[test]
+fn a_scan_tells_nothing_of_a_process_that_was_forked_and_has_ended() {
+    let late = OwnedRecord::Details(Box::new(details(
+        DetailsSubject::Exec { tgid: Tgid(20), time: MonoNs(2) },
+        "late",
+        1,
+    )));
+    let name = |records: &[OwnedRecord]| processes(records).name(Tgid(20)).map(<[u8]>::to_vec);
+    let (fork, exec, exit) = (fork(1, 10, (20, 20)), exec(2, 20, None), exit(3, 20, 20, 0));
+    // The scan may have found a later process with the same ID.
+    assert_eq!(name(&[fork.clone(), exit.clone(), scanned(20, "scan", 1)]), None);
+    assert_eq!(name(&[fork.clone(), scanned(20, "scan", 1)]).as_deref(), Some(&b"scan"[..]));
+    assert_eq!(name(&[exit.clone(), scanned(20, "scan", 1)]).as_deref(), Some(&b"scan"[..]));
+    // Details of its own exec are never those of another process.
+    assert_eq!(name(&[fork, exec, exit, late]).as_deref(), Some(&b"late"[..]));
+}
+
+#[test]
+fn the_exit_of_an_unknown_process_names_its_parent() {
+    let exit = |parent| {
+        let parent = Some(Task::new(parent, parent));
+        event(1, EventBody::Exit { task: Task::new(20, 20), code: 0, signal: 17, parent }, None)
+    };
+    assert_eq!(parent(&processes(&[exit(30)]), 20), Some(Tgid(30)));
+    assert_eq!(parent(&processes(&[exit(0)]), 20), None);
+}
+
+#[test]
+fn the_threads_of_a_process_whose_id_is_reused_do_not_count() {
+    let known = processes(&[fork(1, 10, (20, 20)), fork(2, 10, (21, 20)), fork(3, 10, (20, 20))]);
+    assert_eq!(known.threads, 0);
+}
+
+/// Lets other processes end until only the ones that ended last are in the table.
+fn end_others(known: &mut ProcessTable, others: usize) {
+    for pid in 100_000..100_000 + others as u32 {
+        known.apply(&fork(1, 1_000_000, (pid, pid)));
+        known.apply(&exit(2, pid, pid, 0));
+    }
+}
+
+#[test]
+fn a_process_counts_as_ended_from_its_last_thread_on() {
+    let mut known = processes(&[fork(1, 10, (20, 20)), fork(1, 10, (21, 20)), exit(2, 20, 20, 0)]);
+    end_others(&mut known, MAX_DEAD - 1);
+    known.apply(&exit(3, 21, 20, 0));
+    assert!(known.process(Tgid(20)).is_some() && known.process(Tgid(100_000)).is_some());
+    known.apply(&exit(4, 9, 9, 0));
+    assert!(known.process(Tgid(20)).is_some() && known.process(Tgid(100_000)).is_none());
+}
+
+#[test]
+fn a_process_that_runs_again_or_has_a_reused_id_is_not_removed_as_ended() {
+    // An exec shows that other threads were running after the exit of the first one.
+    let mut known = processes(&[exit(1, 20, 20, 0), exec(2, 20, None)]);
+    known.apply(&exit(1, 30, 30, 0));
+    end_others(&mut known, MAX_DEAD - 2);
+    known.apply(&fork(3, 1, (30, 30)));
+    known.apply(&exit(4, 30, 30, 0));
+    known.apply(&exit(5, 9, 9, 0));
+    assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
+    assert!(known.process(Tgid(30)).is_some_and(|process| process.start == Some(MonoNs(3))));
+}
+
+#[test]
+fn the_oom_killer_is_known_from_the_exit_that_ends_a_process() {
+    use pmon_core::capture::FatalSignal;
+    let oom_kill = |pid, code, oom_victim| {
+        let mut record = exit(2, pid, 20, code);
+        let fatal_signal = FatalSignal { oom_victim, ..FatalSignal::default() };
+        let process = if pid == 20 { ProcessState::Ended { status: code } } else { ProcessState::Alive };
+        if let OwnedRecord::Event(item) = &mut record {
+            item.usage = Some(Box::new(Usage { fatal_signal, process, ..Usage::default() }));
+        }
+        processes(&[record]).last_oom_kill()
+    };
+    for victim in [Some(true), Some(false), None] {
+        assert_eq!((oom_kill(20, 9, victim), oom_kill(21, 9, victim)), (victim, None));
+    }
+    assert_eq!(oom_kill(20, 0, None), Some(false));
+    assert_eq!(processes(&[exit(2, 20, 20, 9), fork(3, 1, (4, 4))]).last_oom_kill(), None);
+}
+
+#[test]
+fn a_table_counts_what_its_details_lack_as_well() {
+    let mut known = ProcessTable::detailed(&Meta::default());
+    known.set_memory_limit(0);
+    known.apply(&fork(1, 1, (20, 20)));
+    assert!(known.process(Tgid(20)).is_some() && known.live_process(Tgid(20)).is_none());
+    assert_eq!(known.incomplete(), 2);
+}

@@ -130,6 +130,9 @@ pub(super) fn check_links(model: &ProcessModel) -> Result<(), TestCaseError> {
     for slot in all {
         let process = table.get(slot);
         children += usize::from(process.parent != NONE);
+        let parent = |slot: &Slot| Some(table.get(*slot).parent).filter(|&parent| parent != NONE);
+        let depth = std::iter::successors(Some(slot), parent).take(table.slots() as usize + 1).count();
+        prop_assert!(depth <= table.slots() as usize, "{} descends from itself", process.pid);
         let mut child = process.first_child;
         while child != NONE {
             prop_assert_eq!(table.get(child).parent, slot);
