@@ -386,4 +386,40 @@ mod tests {
         assert!(!condition("^(a+)+$x").matches(&view, None));
         assert!(condition("^(a|aa)+$").matches(&view, None));
     }
+
+    #[test]
+    fn a_known_property_decides_and_an_unknown_one_does_not() {
+        let any = ProcessCondition::default;
+        let glob = |pattern| Some(Glob::new(pattern).unwrap());
+        for (yes, no) in [
+            (
+                ProcessCondition { comm: Some(b"nginx".to_vec()), ..any() },
+                ProcessCondition { comm: Some(b"sh".to_vec()), ..any() },
+            ),
+            (ProcessCondition { exe: glob("nginx"), ..any() }, ProcessCondition { exe: glob("sh"), ..any() }),
+            (
+                ProcessCondition { args: regex("conf"), ..any() },
+                ProcessCondition { args: regex("-d"), ..any() },
+            ),
+            (ProcessCondition { uids: vec![33], ..any() }, ProcessCondition { uids: vec![1], ..any() }),
+            (
+                ProcessCondition { unit: glob("nginx"), ..any() },
+                ProcessCondition { unit: glob("sh"), ..any() },
+            ),
+            (
+                ProcessCondition { longer_than_ns: Some(500), ..any() },
+                ProcessCondition { longer_than_ns: Some(501), ..any() },
+            ),
+        ] {
+            let unknown = ProcessView::default();
+            assert_eq!(
+                [&yes, &no].map(|condition| condition.decide(&PROCESS, None)),
+                [Some(true), Some(false)]
+            );
+            assert_eq!([&yes, &no].map(|condition| condition.decide(&unknown, None)), [None, None]);
+            // A condition that is not satisfied decides, whatever is unknown.
+            let both = ProcessCondition { ends: vec![Code(0)], ..no };
+            assert_eq!(both.decide(&PROCESS, None), Some(false), "{both:?}");
+        }
+    }
 }

@@ -71,7 +71,7 @@ impl FilterDiagnosis {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::wire::EventBody;
+    use pmon_core::wire::{Comm, EventBody};
     use pmon_core::{Cpu, Seq, Task, Tgid};
 
     use super::*;
@@ -125,5 +125,53 @@ mod tests {
         assert_eq!(diagnose(&between), FilterDiagnosis { time: false, ..all });
         let thread = Filter { pids: vec![21], hide_threads: true, ..Filter::default() };
         assert_eq!(diagnose(&thread), FilterDiagnosis { thread: true, ..all });
+    }
+
+    #[test]
+    fn a_hidden_event_counts_only_if_nothing_else_excludes_it() {
+        let recorder = Tgid(7);
+        let mut comm = Comm::default();
+        comm.0[..10].copy_from_slice(b"pmon/fence");
+        let body = EventBody::Comm { task: Task::new(8, 7), comm };
+        let own = Event { time: MonoNs(5), seq: Seq(0), cpu: Cpu(0), body };
+        let observe = |filter: Filter| {
+            let mut diagnosis = FilterDiagnosis::default();
+            let filter = Filter { hide_self_generated: Some(recorder), ..filter };
+            diagnosis.observe(&filter, Some(&own), &ProcessTable::new(), &WallClock::new());
+            diagnosis
+        };
+        let hidden = FilterDiagnosis { own: true, ..FilterDiagnosis::default() };
+        assert_eq!(observe(Filter::default()), hidden);
+        let process = ProcessCondition { comm: Some(b"sh".to_vec()), ..ProcessCondition::default() };
+        for other in [
+            Filter { kinds: vec![EventKind::Exec], ..Filter::default() },
+            Filter { pids: vec![11], ..Filter::default() },
+            Filter { tree: Some(ProcessTree::new(Tgid(11))), ..Filter::default() },
+            Filter { process, ..Filter::default() },
+            Filter { since: Some(TimeBound::Mono(MonoNs(6))), ..Filter::default() },
+        ] {
+            assert_eq!(observe(other), FilterDiagnosis::default());
+        }
+    }
+
+    #[test]
+    fn an_unreadable_datagram_has_only_a_kind() {
+        let observe = |kinds| {
+            let mut diagnosis = FilterDiagnosis::default();
+            let filter = Filter { kinds, ..Filter::default() };
+            for _ in 0..3 {
+                diagnosis.observe(&filter, None, &ProcessTable::new(), &WallClock::new());
+            }
+            diagnosis
+        };
+        let one = FilterDiagnosis { events: 3, kind: true, ..FilterDiagnosis::default() };
+        assert_eq!(observe(vec![]), one);
+        assert_eq!(observe(vec![EventKind::Unknown]), one);
+        assert_eq!(observe(vec![EventKind::Exec]), FilterDiagnosis { kind: false, ..one });
+        // A later datagram does not undo what an earlier event has shown.
+        let mut diagnosis = diagnose(&Filter::default());
+        let exec = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
+        diagnosis.observe(&exec, None, &ProcessTable::new(), &WallClock::new());
+        assert!(diagnosis.kind);
     }
 }

@@ -26,10 +26,12 @@ impl ExitIndex {
     /// Applies the next record of a capture whose datagrams have the byte order `order`.
     pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
         let Record::Event(frame, _) = record else { return };
+        if self.all.len() >= MAX_EXITS {
+            return;
+        }
         if let Some(event) = frame.event(order)
             && let EventBody::Exit { task, parent: Some(parent), .. } = event.body
             && task.is_leader()
-            && self.all.len() < MAX_EXITS
         {
             self.all.push(ExitedProcess { time: event.time, pid: task.tgid, parent: parent.tgid });
         }

@@ -133,6 +133,8 @@ mod tests {
             ("[]]", "/bin/]", true),
             ("\\*", "/bin/*", true),
             ("\\*", "/bin/ls", false),
+            ("a\\", "/bin/a\\", true),
+            ("a\\", "/bin/a", false),
             ("*.sh (deleted)", "/x/a.sh (deleted)", true),
             ("ü*", "/bin/über", true),
             ("a*b", "/bin/a\nb", true),
@@ -140,6 +142,7 @@ mod tests {
             assert_eq!(Glob::new(pattern).unwrap().matches(path.as_bytes()), is_match, "{pattern} {path}");
         }
         assert!(Glob::new("*").unwrap().matches(b"/bin/\xff\x00"));
+        assert_eq!(Glob::new("[a-c]*").unwrap().pattern(), "[a-c]*");
     }
 
     #[test]

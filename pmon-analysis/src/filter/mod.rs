@@ -304,15 +304,58 @@ mod tests {
     fn time_bounds_are_inclusive_for_both_clocks() {
         let mut wall = WallClock::new();
         wall.observe(pmon_core::capture::ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_000 });
-        let filter = Filter {
-            since: Some(TimeBound::Mono(MonoNs(5))),
-            until: Some(TimeBound::Wall(1_007)),
-            ..Filter::default()
+        let (mono, wall_time) = (|ns| TimeBound::Mono(MonoNs(ns)), |ns: i64| TimeBound::Wall(1_000 + ns));
+        for (since, until) in [(mono(5), wall_time(7)), (wall_time(5), mono(7))] {
+            let filter = Filter { since: Some(since), until: Some(until), ..Filter::default() };
+            let shown = |time| {
+                let event = event(time, EventBody::Unknown { what: 1 });
+                filter.matches(Some(&event), &ProcessTable::new(), &wall)
+            };
+            assert_eq!((4..=8).map(shown).collect::<Vec<_>>(), [false, true, true, true, false]);
+        }
+    }
+
+    #[test]
+    fn conditions_on_the_end_select_the_exit_that_ends_a_process() {
+        let exit = |tid, code| {
+            event(9, EventBody::Exit { task: Task::new(tid, 20), code, signal: 17, parent: None })
         };
-        let shown = |time| {
-            filter.matches(Some(&event(time, EventBody::Unknown { what: 1 })), &ProcessTable::new(), &wall)
+        let matches = |filter: &Filter, before: &[Event], last: Event| {
+            let mut processes = filter.process_table(None);
+            before.iter().chain([&last]).for_each(|event| processes.apply(&entry(event.clone())));
+            filter.matches(Some(&last), &processes, &WallClock::new())
         };
-        assert_eq!((4..=8).map(shown).collect::<Vec<_>>(), [false, true, true, true, false]);
+        let failed = with(|of| of.ends = vec![EndCondition::Failed]);
+        assert!(matches(&failed, &[fork(10, (20, 20))], exit(20, 1 << 8)));
+        assert!(!matches(&failed, &[fork(10, (20, 20))], exit(20, 0)));
+        // The first thread is not the last one.
+        let threads = [fork(10, (20, 20)), fork(10, (21, 20))];
+        assert!(!matches(&failed, &threads, exit(20, 1 << 8)));
+        assert!(matches(&failed, &[&threads[..], &[exit(20, 1 << 8)]].concat(), exit(21, 1 << 8)));
+        // Other threads may be unknown: the exit of the first one may end the process, in an unknown
+        // way.
+        let longer = with(|of| of.longer_than_ns = Some(5));
+        let found = event(1, EventBody::Sid { task: Task::new(20, 20) });
+        for (filter, tid, is_match) in [(&longer, 20, false), (&longer, 21, false), (&failed, 20, false)] {
+            assert_eq!(matches(filter, std::slice::from_ref(&found), exit(tid, 1 << 8)), is_match);
+        }
+        let (mut lossy, forked) = (longer.process_table(None), entry(fork(10, (20, 20))));
+        lossy.apply(&forked);
+        lossy.apply(&OwnedRecord::Blind(pmon_core::capture::Blind { from: MonoNs(2), until: MonoNs(3) }));
+        for (tid, is_match) in [(21, false), (20, true)] {
+            lossy.apply(&entry(exit(tid, 0)));
+            assert_eq!(longer.matches(Some(&exit(tid, 0)), &lossy, &WallClock::new()), is_match, "{tid}");
+        }
+    }
+
+    #[test]
+    fn only_the_names_of_the_recorders_threads_are_hidden_with_threads() {
+        let comm =
+            |tid, tgid| event(1, EventBody::Comm { task: Task::new(tid, tgid), comm: Default::default() });
+        let (hide_threads, hide_self_generated) = (true, Some(Tgid(7)));
+        let filter = Filter { hide_threads, hide_self_generated, ..Filter::default() };
+        assert!(!matches(&filter, comm(8, 7)));
+        assert!(matches(&filter, comm(7, 7)) && matches(&filter, comm(21, 20)));
     }
 
     #[test]

@@ -237,12 +237,11 @@ impl ProcessTree {
                 }
             }
         }
-        if let Some(partial) = &mut self.partial {
-            let (root, members) = (self.root, &self.members);
-            let outside = scan.keys().filter(|&&pid| pid != root && !members.contains(pid));
-            outside.for_each(|&pid| partial.mark_outside(pid));
-            partial.scanned = scan;
-        }
+        let Some(mut partial) = self.partial.take() else { return };
+        let outside = scan.keys().filter(|&&pid| !self.contains(pid));
+        outside.for_each(|&pid| partial.mark_outside(pid));
+        partial.scanned = scan;
+        self.partial = Some(partial);
     }
 }
 
@@ -387,5 +386,67 @@ mod tests {
         let mut tree = partial(exits(&[(6, 60, 61), (6, 61, 60)]));
         assert!(!is_in(&mut tree, exec(5, 62, Some(60)), 62));
         assert_eq!(tree.uncertain(), 1);
+    }
+
+    fn fork(time: u64, parent: (u32, u32), child: (u32, u32)) -> OwnedRecord {
+        let (parent, child) = (Task::new(parent.0, parent.1), Task::new(child.0, child.1));
+        let event = Some(event(time, EventBody::Fork { parent, child }));
+        OwnedRecord::Event(TimelineItem { event, raw: None, details: None, usage: None })
+    }
+
+    #[test]
+    fn a_process_that_the_tree_adopts_is_outside() {
+        // The forks of threads and exits name the current parent, which may have adopted the process.
+        let mut tree = ProcessTree::new(Tgid(10));
+        assert_eq!(tree.root(), Tgid(10));
+        assert!(!is_in(&mut tree, fork(5, (10, 10), (21, 20)), 20));
+        assert!(!is_in(&mut tree, exit(6, 20, 10), 20));
+    }
+
+    #[test]
+    fn a_fork_names_the_original_parent() {
+        let mut tree = partial(exits(&[(9, 41, 10)]));
+        for (parent, uncertain) in [(1, 0), (6, 0), (40, 1)] {
+            assert!(!is_in(&mut tree, fork(5, (parent, parent), (100 + parent, 100 + parent)), 100 + parent));
+            assert_eq!(tree.uncertain(), uncertain, "{parent}");
+        }
+        assert!(is_in(&mut tree, fork(5, (41, 41), (141, 141)), 141));
+        // The children of these processes are as certain.
+        assert!(!is_in(&mut tree, exec(6, 201, Some(106)), 201));
+        assert_eq!(tree.uncertain(), 1);
+    }
+
+    #[test]
+    fn the_parent_of_the_root_is_known_from_its_exec_as_well() {
+        let adopted = |root: Option<OwnedRecord>| {
+            let mut tree = ProcessTree::new(Tgid(10));
+            tree.expect_missing_forks(ExitIndex::default());
+            scan(&mut tree, &[(1, 0), (4, 1), (5, 4), (6, 1)]);
+            root.iter()
+                .chain([&fork(4, (10, 10), (11, 11)), &exec(4, 11, Some(6))])
+                .for_each(|record| tree.observe(record));
+            assert!(!is_in(&mut tree, exec(5, 49, Some(4)), 49));
+            tree.uncertain()
+        };
+        assert_eq!((adopted(Some(exec(3, 10, Some(5)))), adopted(None)), (1, 0));
+    }
+
+    #[test]
+    fn a_parent_can_exit_at_the_time_of_the_event() {
+        let mut tree = partial(exits(&[(7, 21, 10)]));
+        assert!(is_in(&mut tree, exec(7, 22, Some(21)), 22));
+        let mut tree = partial(exits(&[(7, 21, 10)]));
+        assert!(!is_in(&mut tree, exec(8, 22, Some(21)), 22));
+    }
+
+    #[test]
+    fn the_processes_of_a_scan_and_uncertain_ones_are_bounded() {
+        let first = 1000;
+        let last = first + MAX_PROCESSES as u32;
+        let mut tree = partial(ExitIndex::default());
+        (first..=last).for_each(|pid| tree.observe(&exec(5, pid, None)));
+        assert_eq!(tree.uncertain(), MAX_PROCESSES);
+        scan(&mut tree, &(first..=last).map(|pid| (pid, 10)).collect::<Vec<_>>());
+        assert!(tree.contains(Tgid(last - 1)) && !tree.contains(Tgid(last)));
     }
 }

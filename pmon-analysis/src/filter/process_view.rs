@@ -142,3 +142,79 @@ pub fn command_line(args: &[u8]) -> Cow<'_, [u8]> {
         true => args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect::<Vec<_>>().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{Credentials, DetailsSubject, Meta, MissReason};
+    use pmon_core::wire::{Event, EventBody};
+    use pmon_core::{Cpu, Seq, Task};
+
+    use super::*;
+    use crate::timeline::{OwnedRecord, TimelineItem};
+
+    fn details(uid: Option<u32>) -> Details {
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        Details {
+            comm: text("web"),
+            exe: text("/bin/web"),
+            args: text("web\0"),
+            cgroup: text("0::/a"),
+            container: text("pod"),
+            ids: uid.map(|uid| Credentials { uid, euid: 6, gid: 7, egid: 8 }),
+            ..Details::missed(DetailsSubject::Exec { tgid: Tgid(20), time: MonoNs(2) }, MissReason::Gone)
+        }
+    }
+
+    fn event(time: u64, body: EventBody, details: Option<Details>) -> OwnedRecord {
+        let event = Some(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body });
+        OwnedRecord::Event(TimelineItem { event, raw: None, details: details.map(Box::new), usage: None })
+    }
+
+    /// Compares all fields.
+    fn assert_view(view: ProcessView<'_>, expected: ProcessView<'_>) {
+        assert_eq!(format!("{view:?}"), format!("{expected:?}"));
+    }
+
+    const WEB: ProcessView<'static> = ProcessView {
+        comm: Some(b"web"),
+        exe: Some(b"/bin/web"),
+        args: Some(b"web\0"),
+        cgroup: Some(b"0::/a"),
+        container: Some(b"pod"),
+        uid: Some((5, 6)),
+        age_ns: None,
+        oom_killed: None,
+    };
+
+    #[test]
+    fn details_have_all_properties_but_age_and_end() {
+        assert_view(ProcessView::from(&details(Some(5))), WEB);
+    }
+
+    #[test]
+    fn a_table_has_the_properties_of_a_process_at_its_last_record() {
+        let mut table = ProcessTable::detailed(&Meta::default());
+        let fork = EventBody::Fork { parent: Task::new(1, 1), child: Task::new(20, 20) };
+        let task = Task::new(20, 20);
+        let exit = EventBody::Exit { task, code: 9 << 8, signal: 17, parent: None };
+        table.apply(&event(1, fork, None));
+        table.apply(&event(2, EventBody::Exec { task }, Some(details(Some(5)))));
+        let aged = ProcessView { age_ns: Some(4), ..WEB };
+        assert_view(table.view(Tgid(20), MonoNs(5)), aged);
+        // Events after the exec change what its details say.
+        table.apply(&event(3, EventBody::Uid { task, real: 0, effective: 1 }, None));
+        table.apply(&event(3, EventBody::Comm { task, comm: Default::default() }, None));
+        let changed = ProcessView { comm: Some(b""), uid: Some((0, 1)), ..aged };
+        assert_view(table.view(Tgid(20), MonoNs(5)), changed);
+        table.apply(&event(5, exit, None));
+        let ended = ProcessView { oom_killed: Some(false), ..changed };
+        assert_view(table.view(Tgid(20), MonoNs(5)), ended);
+        let status = ProcessExit::Ended { status: 9 << 8 };
+        assert_eq!(ProcessLookup::last_exit(&table), Some(status));
+        // Without processes, nothing is known.
+        let (some, none) = (Some(table), None::<ProcessTable>);
+        assert_eq!((some.last_exit(), none.last_exit()), (Some(status), None));
+        assert_view(some.view(Tgid(20), MonoNs(5)), ended);
+        assert_view(none.view(Tgid(20), MonoNs(5)), ProcessView::default());
+    }
+}
