@@ -322,7 +322,7 @@ mod tests {
         };
         let matches = |filter: &Filter, before: &[Event], last: Event| {
             let mut processes = filter.process_table(None);
-            before.iter().chain([&last]).for_each(|event| processes.apply(&entry(event.clone())));
+            before.iter().chain([&last]).for_each(|event| processes.apply(&entry(*event)));
             filter.matches(Some(&last), &processes, &WallClock::new())
         };
         let failed = with(|of| of.ends = vec![EndCondition::Failed]);
@@ -332,7 +332,7 @@ mod tests {
         let threads = [fork(10, (20, 20)), fork(10, (21, 20))];
         assert!(!matches(&failed, &threads, exit(20, 1 << 8)));
         assert!(matches(&failed, &[&threads[..], &[exit(20, 1 << 8)]].concat(), exit(21, 1 << 8)));
-        // Other threads may be unknown: the exit of the first one may end the process, in an unknown
+        // Threads may be unknown. The exit of the first thread then ends the process, in an unknown
         // way.
         let longer = with(|of| of.longer_than_ns = Some(5));
         let found = event(1, EventBody::Sid { task: Task::new(20, 20) });

@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_process_that_the_tree_adopts_is_outside() {
-        // The forks of threads and exits name the current parent, which may have adopted the process.
+        // Forks of threads and exits name the current parent, which may have adopted the process.
         let mut tree = ProcessTree::new(Tgid(10));
         assert_eq!(tree.root(), Tgid(10));
         assert!(!is_in(&mut tree, fork(5, (10, 10), (21, 20)), 20));

@@ -88,13 +88,6 @@ impl ProcessModel {
         self.table.remove(slot);
     }
 
-    fn insert(&mut self, process: Process) -> Option<Slot> {
-        if self.zombie != NONE && self.table.get(self.zombie).pid == process.pid {
-            self.zombie = NONE;
-        }
-        self.table.insert(process)
-    }
-
     /// Returns the process with this id, and adds it first if it is unknown. Returns [`NONE`] if
     /// there is no room.
     #[inline]
@@ -109,7 +102,8 @@ impl ProcessModel {
             Some(slot) => slot,
             None if pid == 0 => NONE,
             None => {
-                let slot = self.insert(Process { last_event: self.now, ..Process::new(pid) }).unwrap_or(NONE);
+                let slot =
+                    self.table.insert(Process { last_event: self.now, ..Process::new(pid) }).unwrap_or(NONE);
                 if slot != NONE && self.table.removed.is_some() {
                     self.found.push(slot);
                 }
@@ -147,14 +141,7 @@ impl ProcessModel {
     fn active_thread(&mut self, slot: Slot, tid: u32) -> Slot {
         match self.table.id(tid) {
             Some(Id::Thread(thread)) if self.table.thread(thread).process == slot => thread,
-            id => {
-                if let Some(Id::Process(other)) = id
-                    && other == self.zombie
-                {
-                    self.zombie = NONE;
-                }
-                self.table.add_thread(slot, tid).unwrap_or(NONE)
-            }
+            _ => self.table.add_thread(slot, tid).unwrap_or(NONE),
         }
     }
 
@@ -172,7 +159,7 @@ impl ProcessModel {
             Process { fork, last_event: time, exits: ExitState::forked(self.era), ..Process::new(child) };
         let slot = self.get_or_insert(parent.tgid.0);
         if slot == NONE {
-            self.insert(new);
+            self.table.insert(new);
             return;
         }
         new.name = self.name_of_thread(slot, parent.tid.0);
@@ -182,7 +169,7 @@ impl ProcessModel {
         (new.uid, new.gid) = (process.uid, process.gid);
         (new.session, new.group) = (process.session, process.group);
         self.table.images.share(new.image);
-        if let Some(child) = self.insert(new) {
+        if let Some(child) = self.table.insert(new) {
             self.table.set_recent(child);
             self.table.set_first_parent(child, slot, parent.tgid.0);
         }

@@ -222,8 +222,8 @@ fn beyond_the_limits_processes_and_threads_are_dropped_and_counted() {
         model.apply(&exec(1, pid));
     }
     assert_eq!(model.len(), MAX_PROCESSES);
-    // Dropped are the fork and the exec of each further process, and each further thread. The exec of
-    // process 1 has ended the first thread.
+    // The fork and the exec of each further process are dropped, and each further thread. The exec
+    // of process 1 has ended the first thread.
     assert_eq!(model.incomplete(), 3 * (99_999 - MAX_PROCESSES as u64) - 1);
     assert!(model.bytes() <= MAX_BYTES);
     // An event of a thread that was dropped does not change the process.
@@ -395,6 +395,30 @@ fn the_exit_of_the_first_thread_can_follow_the_end_that_another_thread_reported(
     assert_eq!(model.last_exit(), Some(ProcessExit::Ended { status: 9 }));
     model.apply(&exit(2, 10));
     assert_eq!(model.last_exit(), Some(ProcessExit::GoesOn));
+    assert!(model.get(Tgid(10)).is_none());
+}
+
+#[test]
+fn a_process_whose_threads_have_all_exited_ends_although_events_were_lost() {
+    let thread = EventBody::Fork { parent: Task::new(1, 1), child: Task::new(11, 10) };
+    let end = EventBody::Exit { task: Task::new(11, 10), code: 0, signal: 17, parent: None };
+    let lost = Record::Blind(pmon_core::capture::Blind { from: MonoNs(3), until: MonoNs(4) });
+    let model = model_of(&[fork(1, 1, 10), event(2, thread), event(3, end), lost, exit(4, 10)]);
+    assert_eq!((model.last_exit(), model.get(Tgid(10)).is_some()), (Some(ProcessExit::Unknown), false));
+}
+
+#[test]
+fn late_details_replace_the_parent_unless_an_event_has_named_one_since() {
+    let ppid = |named| {
+        let parent = Task::new(named, named);
+        let body = EventBody::Fork { parent, child: Task::new(11, 10) };
+        let mut model = model_of(&[fork(1, 5, 10), exec(2, 10), event(3, body)]);
+        let Record::Details(mut details) = exec_details(2, 10, b"a\0") else { unreachable!() };
+        details.ppid = Some(6);
+        model.apply(&Record::Details(details));
+        model.get(Tgid(10)).unwrap().ppid()
+    };
+    assert_eq!((ppid(7), ppid(0)), (Some(Tgid(7)), Some(Tgid(6))));
 }
 
 #[test]

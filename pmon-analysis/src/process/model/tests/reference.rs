@@ -155,6 +155,7 @@ pub(super) fn check_links(model: &ProcessModel) -> Result<(), TestCaseError> {
         }
         prop_assert_eq!(forked, process.forked_threads);
     }
+    prop_assert!(model.zombie == NONE || table.get(model.zombie).is_zombie());
     users.remove(&image::NO_IMAGE);
     prop_assert_eq!(users, table.images.users());
     Ok(())
