@@ -36,7 +36,7 @@ pub(crate) use self::scan_wait::ScanWait;
 pub(crate) use self::selector::ProcessSelector;
 pub(crate) use self::spool::{RereadableSource, is_stdin_copy};
 pub(crate) use self::target::QueryTarget;
-use crate::args::{QuerySourceArgs, QueryTimeArgs};
+use crate::args::{ProcessArgs, QuerySourceArgs, QueryTimeArgs, RangeOrMomentArgs};
 use crate::captures::Captures;
 use crate::exit::{self, Failure};
 use crate::input::ReadOutcome;
@@ -148,6 +148,33 @@ impl Query {
         query.state.is_moment = true;
         query.state.range.since = None;
         Ok(query)
+    }
+
+    /// Reads all processes that ran in a range of time, or at a moment, and passes each to `visit`.
+    /// Also returns the machine.
+    pub(crate) fn visit(
+        source: &QuerySourceArgs,
+        time: &RangeOrMomentArgs,
+        process: &ProcessArgs,
+        mut visit: impl FnMut(FollowedLife),
+    ) -> Result<(QueryOutcome, String), Failure> {
+        let query = match time.at {
+            Some(_) => Self::at(source, time.at)?,
+            None => Self::over(source, &time.range)?,
+        };
+        process.check_users(query.header())?;
+        if time.at.is_some() {
+            let RunningProcesses { lives, wall, at: now, host, mut outcome } = query.running()?;
+            outcome.clocks = vec![wall];
+            lives.into_iter().for_each(|life| visit(FollowedLife { life, boot: 0, now }));
+            return Ok((outcome, host));
+        }
+        let host = query.host();
+        let outcome = query.lives(|item| {
+            visit(FollowedLife { life: item.life, boot: item.boot, now: item.now });
+            Ok(())
+        })?;
+        Ok((outcome, host))
     }
 
     /// Opens a recording from the segment that contains a moment on, for a question about all

@@ -42,7 +42,7 @@ pub(crate) use print::PrintArgs;
 pub(crate) use process::{ProcessArgs, parse_regex};
 pub(crate) use prove::ProveArgs;
 pub(crate) use ps::PsArgs;
-pub(crate) use query::{FilesArgs, QuerySourceArgs, QueryTimeArgs};
+pub(crate) use query::{FilesArgs, QuerySourceArgs, QueryTimeArgs, RangeOrMomentArgs};
 pub(crate) use record::RecordArgs;
 pub(crate) use replay::usage as replay_usage;
 pub(crate) use replay::{ProcArg, ReplayArgs, SpeedArg};

@@ -39,3 +39,13 @@ pub(crate) struct QueryTimeArgs {
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) until: Option<Moment>,
 }
+
+/// The range of time, or the moment, that a question is about.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RangeOrMomentArgs {
+    #[command(flatten)]
+    pub(crate) range: QueryTimeArgs,
+    /// Consider only processes that were running at this moment.
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true, conflicts_with_all = ["since", "until"])]
+    pub(crate) at: Option<Moment>,
+}

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::help::of_reader;
-use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::time_spec::{Moment, parse_duration};
+use super::{ProcessArgs, QuerySourceArgs, RangeOrMomentArgs};
+use crate::time_spec::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,10 +30,7 @@ pub(crate) struct TreeArgs {
     #[arg(value_name = "PID|PATTERN")]
     pub(crate) target: Option<String>,
     #[command(flatten)]
-    pub(crate) time: QueryTimeArgs,
-    /// Show only the processes that were running at this moment.
-    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true, conflicts_with_all = ["since", "until"])]
-    pub(crate) at: Option<Moment>,
+    pub(crate) time: RangeOrMomentArgs,
     /// Show at most this many levels.
     #[arg(long, value_name = "LEVELS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) depth: Option<u32>,

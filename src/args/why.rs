@@ -3,8 +3,7 @@
 use clap::Args;
 
 use super::help::of_reader;
-use super::{ProcessArgs, QuerySourceArgs, QueryTimeArgs};
-use crate::time_spec::Moment;
+use super::{ProcessArgs, QuerySourceArgs, RangeOrMomentArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,10 +30,7 @@ pub(crate) struct WhyArgs {
     #[arg(value_name = "PID|PATTERN")]
     pub(crate) target: Option<String>,
     #[command(flatten)]
-    pub(crate) time: QueryTimeArgs,
-    /// Consider only processes that were running at this moment.
-    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true, conflicts_with_all = ["since", "until"])]
-    pub(crate) at: Option<Moment>,
+    pub(crate) time: RangeOrMomentArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
     /// Explain all matching processes, at most 1,000, and not only the newest.

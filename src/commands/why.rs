@@ -9,8 +9,8 @@ use pmon_analysis::life::Life;
 use crate::args::WhyArgs;
 use crate::exit::{self, Failure};
 use crate::query::{
-    Causes, FollowedLife, ProcessSelector, Query, QueryOutcome, QueryTarget, RereadableSource,
-    RunningProcesses, TargetMatches, report_no_match,
+    Causes, FollowedLife, ProcessSelector, Query, QueryOutcome, QueryTarget, RereadableSource, TargetMatches,
+    report_no_match,
 };
 use crate::terminal;
 use crate::users::UserNames;
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &WhyArgs) -> Result<u8, Failure> {
                    such as --exe";
         return Err(Failure::new(exit::USAGE, why));
     }
-    if args.at.is_some() {
+    if args.time.at.is_some() {
         args.process.check_running()?;
     }
     let target = args.target.as_deref().map(QueryTarget::parse).transpose()?;
@@ -74,20 +74,7 @@ fn find(
     args: &WhyArgs,
     source: &RereadableSource,
 ) -> Result<(TargetMatches, QueryOutcome), Failure> {
-    let mut outcome = if args.at.is_some() {
-        let query = Query::at(&source.args, args.at)?;
-        args.process.check_users(query.header())?;
-        let RunningProcesses { lives, at: now, outcome, .. } = query.running()?;
-        lives.into_iter().for_each(|life| matches.add(FollowedLife { life, boot: 0, now }));
-        outcome
-    } else {
-        let query = Query::over(&source.args, &args.time)?;
-        args.process.check_users(query.header())?;
-        query.lives(|item| {
-            matches.add(FollowedLife { life: item.life, boot: item.boot, now: item.now });
-            Ok(())
-        })?
-    };
+    let (mut outcome, _) = Query::visit(&source.args, &args.time, &args.process, |life| matches.add(life))?;
     matches.note(&mut outcome);
     Ok((matches, outcome))
 }
@@ -98,9 +85,9 @@ fn follow(
     args: &WhyArgs,
     source: &RereadableSource,
 ) -> Result<(Causes, (String, UserNames), QueryOutcome), Failure> {
-    let query = match args.at {
-        Some(_) => Query::around(&source.args, args.at)?,
-        None => Query::over(&source.args, &args.time)?,
+    let query = match args.time.at {
+        Some(_) => Query::around(&source.args, args.time.at)?,
+        None => Query::over(&source.args, &args.time.range)?,
     };
     let machine = (query.host(), UserNames::of(query.header()));
     let outcome = query.lives(|item| {
