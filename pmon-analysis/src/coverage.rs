@@ -175,4 +175,33 @@ mod tests {
         coverage.remove_until(1_012);
         assert!(coverage.is_complete());
     }
+
+    #[test]
+    fn each_kind_of_gap_counts_and_can_be_removed() {
+        use pmon_core::capture::{Unobserved, UnobservedReason};
+        let reason = UnobservedReason::Stopped;
+        let blind = Record::Blind(Blind { from: MonoNs(2), until: MonoNs(4) });
+        let unobserved = Record::Unobserved(Unobserved { from: MonoNs(5), until: MonoNs(6), reason });
+        let mut coverage = coverage(&[loss(1, 3, 2), blind, unobserved, blind_again()], 0, 20);
+        let reasons: Vec<_> = coverage.gaps().iter().map(|gap| gap.reason).collect();
+        let lost = GapReason::Lost { cpu: Cpu(1), events: 2, cause: LossCause::Socket };
+        let unobserved = GapReason::Unobserved(reason);
+        assert_eq!(reasons, [lost, GapReason::Blind, unobserved, GapReason::Blind]);
+        coverage.remove_reason(GapReason::Blind);
+        assert_eq!((coverage.count(), coverage.lost()), (2, 2));
+        coverage.remove_reason(lost);
+        assert_eq!((coverage.count(), coverage.lost()), (1, 0));
+        assert_eq!(coverage.gaps()[0].reason, unobserved);
+    }
+
+    fn blind_again() -> Record<'static> {
+        Record::Blind(Blind { from: MonoNs(7), until: MonoNs(8) })
+    }
+
+    #[test]
+    fn all_gaps_count_and_the_first_ones_are_kept() {
+        let all: Vec<_> = (0..=MAX_GAPS as u64).map(|time| loss(time, time, 1)).collect();
+        let coverage = coverage(&all, 0, 1_000_000);
+        assert_eq!((coverage.gaps().len(), coverage.count()), (MAX_GAPS, MAX_GAPS as u64 + 1));
+    }
 }

@@ -282,4 +282,44 @@ mod tests {
         assert_eq!(stats.most_executed(1), [(&b"b"[..], 2)]);
         assert_eq!(stats.span_ns(), 7);
     }
+
+    #[test]
+    fn events_of_another_recorder_are_not_counted_once_it_is_known() {
+        let mut stats = Statistics::new(ByteOrder::Little, Some(Tgid(7)));
+        [fence(7), fence(9)].iter().for_each(|record| stats.count(record));
+        assert_eq!(stats.events, 1);
+        stats.set_recorder(Some(Tgid(9)));
+        [fence(7), fence(9)].iter().for_each(|record| stats.count(record));
+        assert_eq!(stats.events, 2);
+    }
+
+    #[test]
+    fn details_of_scans_are_not_those_of_execs() {
+        let mut stats = Statistics::new(ByteOrder::Little, None);
+        let Record::Details(scanned) = details(Some("x")) else { panic!("details") };
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(1) };
+        stats.count(&Record::Details(Box::new(Details { subject, ..*scanned })));
+        assert_eq!((stats.details_known, stats.most_executed(1)), (0, vec![]));
+    }
+
+    #[test]
+    fn cpus_without_events_and_cpus_beyond_the_limit_are_not_listed() {
+        let mut stats = Statistics::new(ByteOrder::Little, None);
+        assert!(stats.by_cpu().is_empty());
+        stats.count(&exec(3, 1));
+        assert_eq!(stats.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(3), 1)]);
+        (0..MAX_CPUS + 2).chain([3, 0]).for_each(|cpu| stats.count(&exec(cpu, 1)));
+        let cpus = stats.by_cpu();
+        assert_eq!((cpus.len(), cpus[&Cpu(3)], cpus[&Cpu(0)]), (MAX_CPUS as usize, 3, 2));
+    }
+
+    #[test]
+    fn the_number_of_programs_is_limited() {
+        let mut stats = Statistics::new(ByteOrder::Little, None);
+        for name in (0..=MAX_PROGRAMS).chain([0, MAX_PROGRAMS]) {
+            stats.count(&details(Some(&name.to_string())));
+        }
+        assert_eq!(stats.most_executed(usize::MAX).len(), MAX_PROGRAMS);
+        assert_eq!(stats.most_executed(1), [(&b"0"[..], 2)]);
+    }
 }

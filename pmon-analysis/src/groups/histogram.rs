@@ -2,8 +2,6 @@
 
 /// Bits of a value that distinguish buckets, after the first one bit.
 const BITS: u32 = 5;
-/// Values below are exact.
-const EXACT: u64 = 1 << BITS;
 
 /// Counts values in buckets whose width is 1/32 of their values, so that a percentile is exact to
 /// 1.6 %. There are at most 1,920 buckets; only those with values take memory.
@@ -57,20 +55,15 @@ impl Histogram {
 }
 
 fn bucket(value: u64) -> u16 {
-    if value < EXACT {
-        return value as u16;
-    }
-    let shift = 63 - value.leading_zeros() - BITS;
+    let shift = (63 - BITS).saturating_sub(value.leading_zeros());
     ((u64::from(shift) << BITS) + (value >> shift)) as u16
 }
 
 /// Returns the middle of the values in a bucket.
 fn middle(bucket: u16) -> u64 {
     let bucket = u64::from(bucket);
-    if bucket < EXACT {
-        return bucket;
-    }
-    let shift = (bucket >> BITS) - 1;
+    // The first two powers have buckets of width 1.
+    let shift = (bucket >> BITS).saturating_sub(1);
     let first = bucket - (shift << BITS);
     (first << shift) + ((1 << shift) >> 1)
 }
@@ -115,7 +108,9 @@ mod tests {
         let mut histogram = Histogram::default();
         assert!(!histogram.add(5, false));
         assert!(histogram.add(10, true) && !histogram.add(10, true));
-        assert!(!histogram.add(1 << 40, false));
-        assert_eq!((histogram.percentile(100), histogram.max()), (Some(10), Some(1 << 40)));
+        assert!(histogram.add(20, true));
+        (0..3).for_each(|_| assert!(!histogram.add(1 << 40, false)));
+        assert_eq!((histogram.percentile(100), histogram.max()), (Some(20), Some(1 << 40)));
+        assert_eq!([33, 34].map(|percent| histogram.percentile(percent)), [Some(10), Some(20)]);
     }
 }

@@ -152,3 +152,76 @@ fn a_process_counts_for_ancestors_that_a_scan_finds_after_the_fork() {
     };
     assert_eq!((pids(GroupBy::Parent), pids(GroupBy::Subtree)), (vec![30], vec![1, 20, 30]));
 }
+
+/// A process with a path and a cgroup, and the names of its container.
+fn in_container(pid: u32, exe: &[u8], id: &str, name: &str) -> Vec<Record<'static>> {
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
+    let details = Details {
+        exe: Some(exe.to_vec()),
+        cgroup: (!id.is_empty()).then(|| format!("0::/docker/{id}").into_bytes()),
+        container: (!name.is_empty()).then(|| format!("{name}\0\0\0\0").into_bytes()),
+        ..Details::missed(subject, MissReason::Busy)
+    };
+    let reason = SnapshotReason::Start;
+    let snapshot = Snapshot { started: MonoNs(0), ended: MonoNs(0), processes: 1, reason, atomic: false };
+    vec![Record::Details(Box::new(details)), Record::Snapshot(snapshot)]
+}
+
+#[test]
+fn the_group_of_a_container_has_its_name_if_one_of_its_processes_has() {
+    let id = |n: u32| format!("{n:064x}");
+    let names = |max_key_bytes: usize| {
+        let mut table = GroupTable { max_key_bytes, ..GroupTable::new(GroupBy::Container) };
+        for (pid, of, name) in [(10, 1, ""), (11, 1, "web"), (12, 1, "other"), (13, 2, "db"), (14, 3, "")] {
+            lives(&in_container(pid, b"/bin/a", &id(of), name)).iter().for_each(|life| table.add(life, true));
+        }
+        let mut names: Vec<_> = table
+            .into_groups()
+            .into_iter()
+            .map(|(_, sums)| {
+                (sums.count, sums.container.map(|name| String::from_utf8_lossy(&name).into_owned()))
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let named = |name: &str| Some(name.to_owned());
+    let all = [(1, None), (1, named("db")), (3, named("web"))];
+    assert_eq!(names(1000), all);
+    assert_eq!(names(3 * 64 + 3 + 2), [(1, None), (1, named("db")), (3, named("web"))]);
+    // The names count with the identifiers.
+    let without_room = names(2 * 64 + 3 + 1);
+    assert_eq!(without_room, [(1, None), (1, None), (3, named("web"))]);
+}
+
+#[test]
+fn keys_and_durations_are_bounded_in_bytes() {
+    let small = GroupTable::small(GroupBy::Exe);
+    assert_eq!((small.max_groups, small.max_key_bytes), (8192, 4 << 20));
+    assert_eq!(small.max_buckets * size_of::<(u16, u32)>(), 4 << 20);
+    // Five paths of 1 MiB.
+    let mut table = small;
+    for (pid, letter) in (10..).zip(*b"abcde") {
+        let lives = lives(&in_container(pid, &vec![letter; 1 << 20], "", ""));
+        lives.iter().for_each(|life| table.add(life, true));
+    }
+    let groups: HashMap<_, _> = table.into_groups().into_iter().collect();
+    assert_eq!((groups.len(), groups[&GroupKey::Other].count), (5, 1));
+    let mut table = GroupTable { max_buckets: 2, ..GroupTable::new(GroupBy::User) };
+    for pid in 10..15 {
+        let lives = lives(&[fork(100, 1, pid), exit(100 + (1000 << (pid - 10)), pid, 0, None)]);
+        lives.iter().for_each(|life| table.add(life, true));
+    }
+    assert_eq!(table.buckets, 2);
+    let (_, sums) = &table.into_groups()[0];
+    // Further durations count as the nearest one.
+    assert_eq!(sums.durations.max(), Some(16_000));
+    assert!(sums.durations.percentile(95).is_some_and(|p95| (1900..2100).contains(&p95)));
+}
+
+#[test]
+fn groups_have_the_names_of_their_options() {
+    use GroupBy::{Args, Comm, Container, Exe, Parent, Subtree, Unit, User};
+    let names = [Comm, Exe, Args, User, Unit, Container, Parent, Subtree].map(GroupBy::name);
+    assert_eq!(names, ["comm", "exe", "args", "user", "unit", "container", "parent", "subtree"]);
+}
