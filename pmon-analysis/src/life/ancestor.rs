@@ -42,7 +42,7 @@ impl Ancestor {
 
     /// Returns this process and its ancestors, the nearest first.
     pub fn chain(&self) -> impl Iterator<Item = &Self> {
-        self.links().take(usize::from(MAX_ANCESTORS) + 1)
+        self.links().take(usize::from(MAX_ANCESTORS))
     }
 
     /// Returns all that is known of the process: a process can fork before the scan at the start of

@@ -34,7 +34,6 @@ impl AwaitedPrograms {
     pub(super) fn take(&mut self, pid: Tgid, time: MonoNs) -> Option<ProcessProgram> {
         match self.newest.take_if(|(key, _)| *key == (pid, time)) {
             Some((_, program)) => Some(program),
-            None if self.programs.is_empty() => None,
             None => self.programs.remove(&(pid, time)),
         }
     }
@@ -79,6 +78,21 @@ fn is_late((_, time): (Tgid, MonoNs), now: MonoNs) -> bool {
 mod tests {
     use super::*;
     use crate::life::Program;
+
+    #[test]
+    fn the_newest_exec_counts_as_one_that_waits() {
+        let mut awaited = AwaitedPrograms::default();
+        let programs: Vec<_> = (0..=MAX_AWAITED as u32)
+            .map(|pid| {
+                let program = ProcessProgram::awaited(Program::default());
+                awaited.insert(Tgid(pid), MonoNs(5), program.clone());
+                program
+            })
+            .collect();
+        awaited.expire(MonoNs(6));
+        let given_up: Vec<_> = programs.iter().map(|program| !program.is_awaited()).collect();
+        assert!(given_up[0] && !given_up[1..].contains(&true));
+    }
 
     #[test]
     fn execs_beyond_the_limit_are_given_up_in_their_order() {

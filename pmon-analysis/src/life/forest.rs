@@ -268,9 +268,11 @@ impl Siblings {
             Some(folded) if node.can_fold() => folded.add(node, fold),
             _ => {
                 self.nodes.push(node);
-                // The number is a minimum, so that not every addition counts.
-                if self.nodes.len() > fold && self.nodes.iter().filter(|node| node.can_fold()).count() > fold
-                {
+                // Few nodes need not be counted.
+                if self.nodes.len() <= fold {
+                    return;
+                }
+                if self.nodes.iter().filter(|node| node.can_fold()).count() > fold {
                     self.fold(fold);
                 }
             }
@@ -378,10 +380,8 @@ impl FoldedLives {
         self.lasted_ns = self.lasted_ns.saturating_add(other.lasted_ns);
         self.add_cpu(other.cpu_ns);
         self.name = other.name;
-        let lasted = |row: &Option<Box<ForestRow>>| row.as_ref().map(|row| row.lasted_ns);
-        if lasted(&self.longest) < lasted(&other.longest) {
-            self.longest = other.longest;
-        }
+        let both = [other.longest, self.longest.take()];
+        self.longest = both.into_iter().flatten().max_by_key(|row| row.lasted_ns);
         self.children.merge(other.children, fold);
     }
 }

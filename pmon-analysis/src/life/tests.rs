@@ -2,6 +2,7 @@ mod lineage;
 mod machine;
 mod oracle;
 mod rows;
+mod shown;
 mod signals;
 mod truth;
 

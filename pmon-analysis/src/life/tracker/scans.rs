@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pmon_core::Tgid;
 use pmon_core::capture::Details;
 use pmon_core::wire::{Event, EventBody};
+use pmon_core::{Task, Tgid};
 
 use super::LifeTracker;
 use crate::life::program::ProcessProgram;
@@ -77,7 +77,7 @@ impl LifeTracker {
 /// Whether a scan found a process before its fork event, which is the latest event.
 pub(super) fn is_found_early(model: &ProcessModel, facts: &ProcessFacts, event: Option<&Event>) -> bool {
     let is_fork = event.is_some_and(|event| match event.body {
-        EventBody::Fork { child, .. } => child.is_leader() && child.tgid.0 == facts.pid,
+        EventBody::Fork { child, .. } => child == Task::new(facts.pid, facts.pid),
         _ => false,
     });
     is_fork && facts.is_only_scanned && facts.start_ticks.is_some_and(|ticks| model.starts_at(ticks))
