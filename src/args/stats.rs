@@ -22,7 +22,8 @@ the first lines is nearly the same, down to the process that is to blame: it is
 the last line before the count drops.
 
 CPU time, memory and durations are those of processes that have ended. p50 and
-p95 are exact to 1.6 %. The rate is that of starts. docs/query.md has details.
+p95 are exact to 1.6 %. The rate is that of starts. In the group `-`, the
+property is unknown, or the processes have none. docs/query.md has details.
 ";
 
 #[derive(Debug, Args)]

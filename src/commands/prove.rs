@@ -101,7 +101,7 @@ fn reasons(search: &Search, completeness: &Completeness, recorder: Option<u32>) 
     }
     if search.unknown.count > 0 {
         reasons.push(format!(
-            "too little is known of {} {}",
+            "too little is known of {} {}; `pmon why` shows what is unknown",
             search.unknown.counted(),
             search.unknown.pids()
         ));

@@ -63,8 +63,10 @@ impl RecordSummary<'_> {
 
     fn next(&self, path: &Path) -> Vec<String> {
         let file = shell_word(path.as_os_str().as_encoded_bytes());
-        let tree = self.command.map(|pid| format!(" --tree {pid}")).unwrap_or_default();
-        vec![format!("pmon print {file}{tree}"), format!("pmon info {file}")]
+        match self.command {
+            Some(pid) => vec![format!("pmon tree {file} {pid}"), format!("pmon print {file} --tree {pid}")],
+            None => vec![format!("pmon print {file}"), format!("pmon info {file}")],
+        }
     }
 
     /// Returns the first events of the command and its descendants, or nothing if they cannot be

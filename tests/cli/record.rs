@@ -27,7 +27,7 @@ fn the_status_of_a_recorded_command_is_passed_on() {
     }
     let dir = Dir::new();
     let (file, ran) = record(&dir, &["sh", "-c", "/bin/sleep 0.5; exit 3"], 3);
-    assert!(ran.err.contains("exit 3") && ran.err.contains("pmon info"), "{}", ran.err);
+    assert!(ran.err.contains("exit 3") && ran.err.contains("pmon tree"), "{}", ran.err);
     let lines = json_of(&file);
     let shell = lines.iter().find(|line| line["args"] == json!(["sh", "-c", "/bin/sleep 0.5; exit 3"]));
     let shell = shell.expect("the shell's exec");

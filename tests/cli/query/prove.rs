@@ -78,7 +78,10 @@ fn all_reasons_are_stated_when_it_cannot_be_told() {
     let file = dir.file("x.pmon", &ticking_capture(&lossy));
     let answer = prove(&file, &["--args", "^curl"], 3);
     assert!(answer.contains("- 3 events lost on cpu 0 from"), "{answer}");
-    assert!(answer.contains("- too little is known of 1 process (pid 20)"), "{answer}");
+    assert!(
+        answer.contains("- too little is known of 1 process (pid 20); `pmon why` shows what is unknown"),
+        "{answer}"
+    );
     // A loss outside of the range does not matter.
     prove(&file, &["--args", "^curl", "--until", "+900ms"], 0);
     // A block that is cut out is not noted in the capture.
