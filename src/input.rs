@@ -123,7 +123,7 @@ pub(crate) enum InputItem<'a> {
     Record(Record<'a>),
     /// Another capture of the recording begins.
     Segment(Option<&'a Header>, Junction),
-    /// The end of a block. From a pipe, the next block may arrive much later.
+    /// The end of a block, or of a part of it. From a pipe, the next block may arrive much later.
     BlockEnd,
     /// A damaged part of the capture of this name.
     Damage(&'a str, Damage),

@@ -170,7 +170,7 @@ impl Query {
             return Ok((outcome, host));
         }
         let host = query.host();
-        let outcome = query.lives(|item| {
+        let outcome = query.lives_at_once(|item| {
             visit(FollowedLife { life: item.life, boot: item.boot, now: item.now });
             Ok(())
         })?;
@@ -273,10 +273,8 @@ impl Query {
 
     /// Reads up to the moment, and returns the processes that were running then.
     pub(crate) fn running(mut self) -> Result<RunningProcesses, Failure> {
-        self.read(|step| {
-            while step.tracker.pop().is_some() {}
-            Ok(())
-        })?;
+        self.state.tracker.omit_rows();
+        self.read(|_| Ok(()))?;
         let at = self.state.range.until.and_then(|at| mono_of(at, self.state.now, &self.state.wall));
         // The end of the recording is the last moment that it shows.
         let at = at.filter(|_| self.state.has_later).unwrap_or(self.state.now);

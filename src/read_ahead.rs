@@ -65,37 +65,35 @@ impl ReadAhead {
         Recycler::new(Arc::clone(&self.queue))
     }
 
-    /// Passes the items of the next part to `visit`, as [`CaptureInput::read_some`].
+    /// Passes the items of the next part to `visit`, as [`CaptureInput::read_some`], but a long
+    /// block in several parts.
     pub(crate) fn read_some(
         &mut self,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         self.start()?;
-        loop {
-            let end = match self.queue.pop()? {
-                Message::Records(mut batch) => {
-                    batch.drain(|record| visit(InputItem::Record(record)))?;
-                    self.queue.return_batch(batch);
-                    continue;
-                }
-                Message::Failed(failure) => return Err(failure),
-                Message::End { end, position, notices } => {
-                    self.position = position;
-                    notices.iter().for_each(terminal::eprintln);
-                    end
-                }
-            };
-            match end {
-                PartEnd::Block => visit(InputItem::BlockEnd)?,
-                PartEnd::Damage(name, damage) => visit(InputItem::Damage(&name, damage))?,
-                PartEnd::Segment(header, junction) => {
-                    self.header = *header;
-                    visit(InputItem::Segment(self.header.as_ref(), junction))?;
-                }
-                PartEnd::Recording => return Ok(false),
+        match self.queue.pop()? {
+            Message::Records(mut batch) => {
+                batch.drain(|record| visit(InputItem::Record(record)))?;
+                self.queue.return_batch(batch);
+                visit(InputItem::BlockEnd)?;
             }
-            return Ok(true);
+            Message::Failed(failure) => return Err(failure),
+            Message::End { end, position, notices } => {
+                self.position = position;
+                notices.iter().for_each(terminal::eprintln);
+                match end {
+                    PartEnd::Block => {}
+                    PartEnd::Damage(name, damage) => visit(InputItem::Damage(&name, damage))?,
+                    PartEnd::Segment(header, junction) => {
+                        self.header = *header;
+                        visit(InputItem::Segment(self.header.as_ref(), junction))?;
+                    }
+                    PartEnd::Recording => return Ok(false),
+                }
+            }
         }
+        Ok(true)
     }
 
     /// Reads to the end, and passes each item to `visit`. `bar` shows the progress.

@@ -85,9 +85,9 @@ impl<W: Write> View<W> {
         let needs_processes = render.needs_processes() || filter.needs_processes();
         let tracker = || {
             let unknown = || Header { uuid: [0; 16], byte_order: order, meta: Meta::default() };
-            let tracker = header.map_or_else(|| LifeTracker::new(&unknown()), LifeTracker::new);
+            let mut tracker = header.map_or_else(|| LifeTracker::new(&unknown()), LifeTracker::new);
             // Processes that have ended were shown at their exits.
-            let tracker = tracker.without_rows();
+            tracker.omit_rows();
             // Only the filter examines the texts of the model.
             if filter.process.is_empty() { tracker.without_model_texts() } else { tracker }
         };

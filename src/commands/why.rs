@@ -90,7 +90,7 @@ fn follow(
         None => Query::over(&source.args, &args.time.range)?,
     };
     let machine = (query.host(), UserNames::of(query.header()));
-    let outcome = query.lives(|item| {
+    let outcome = query.lives_at_once(|item| {
         causes.add(FollowedLife { life: item.life, boot: item.boot, now: item.now });
         Ok(())
     })?;

@@ -21,8 +21,8 @@ const MAX_DETAILS_DELAY_NS: u64 = 1_000_000_000;
 
 /// What [`Query::advance`] has read.
 pub(crate) struct QueryStep<'a, 'r> {
-    /// The record that was applied; `None` at the end of a block, and before a capture of another
-    /// boot.
+    /// The record that was applied; `None` at the end of a block or of a part of it, and before a
+    /// capture of another boot.
     pub(crate) record: Option<&'a Record<'r>>,
     pub(crate) tracker: &'a mut LifeTracker,
     pub(crate) wall: &'a WallClock,

@@ -84,6 +84,8 @@ impl RowReader for EventRows {
     type Row = EventItem;
 
     fn step(&mut self, step: QueryStep<'_, '_>, rows: &mut RowQueue<EventItem>) {
+        // The tracker keeps the processes that have ended until they are taken.
+        while step.tracker.pop().is_some() {}
         match step.record {
             Some(Record::Event(datagram, _)) => {
                 if let Some(event) = datagram.event(step.order)
@@ -106,8 +108,6 @@ impl RowReader for EventRows {
             None => {
                 // The tracker gives up the execs whose details do not arrive.
                 self.execs.retain(|_, number| rows.get_mut(*number).is_some());
-                // It keeps the processes that have ended until they are taken.
-                while step.tracker.pop().is_some() {}
             }
         }
     }

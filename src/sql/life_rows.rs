@@ -39,9 +39,6 @@ impl RowReader for LifeRows {
     type Row = Life;
 
     fn step(&mut self, mut step: QueryStep<'_, '_>, rows: &mut RowQueue<Life>) {
-        if step.record.is_some() {
-            return;
-        }
         while let Some(life) = step.pop() {
             if self.is_wanted(&life) {
                 rows.push(life);

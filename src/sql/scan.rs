@@ -1,4 +1,4 @@
-//! Reads a recording block by block, and returns the rows that each block completes.
+//! Reads a recording part by part, and returns the rows that each part completes.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ pub(crate) trait RowReader {
     /// A row.
     type Row;
 
-    /// Adds the rows of a record, or of the end of a block.
+    /// Adds the rows of a record, or of the end of a block or of a part of it.
     fn step(&mut self, step: QueryStep<'_, '_>, rows: &mut RowQueue<Self::Row>);
 
     /// Continues after a part of the recording, whose header may be another one.

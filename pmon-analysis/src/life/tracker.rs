@@ -74,10 +74,10 @@ impl LifeTracker {
         }
     }
 
-    /// Makes no rows, which saves time if the caller only needs the processes as of the last
-    /// record. [`LifeTracker::pop`] then returns `None`.
-    pub fn without_rows(self) -> Self {
-        Self { makes_rows: false, ..self }
+    /// Makes no rows from now on, which saves time if the caller only needs the processes as of the
+    /// last record. [`LifeTracker::pop`] then returns `None`.
+    pub fn omit_rows(&mut self) {
+        self.makes_rows = false;
     }
 
     /// Keeps the texts of programs only once, which saves time. [`LifeTracker::last_process`] and
@@ -298,7 +298,9 @@ impl LifeTracker {
         self.last_oom_kill = ProcessExit::is_oom_kill(exit, usage);
         let Some(state) = self.state_of(task.tgid, time) else { return };
         let has_ended = matches!(exit, Some(ProcessExit::Ended { .. }));
-        if let Some(usage) = usage.filter(|_| makes_rows && (task.is_leader() || has_ended)) {
+        // A process can still run when its first thread has exited.
+        let is_needed = if has_ended { makes_rows } else { task.is_leader() };
+        if let Some(usage) = usage.filter(|_| is_needed) {
             state.add_usage(usage, task.is_leader());
         }
         match exit {

@@ -105,7 +105,7 @@ impl Search {
         Self {
             filter: args.life_filter(),
             range,
-            tracker: LifeTracker::new(header),
+            tracker: LifeTracker::new(header).without_model_texts(),
             scan_wait: ScanWait::default(),
             span: (wall.at(start), None),
             wall,

@@ -187,15 +187,12 @@ fn apply(
     first: i64,
     (selector, sums): (&mut ProcessSelector, &mut IntervalSums),
 ) {
-    if let Some(record) = step.record {
-        if let Record::Event(datagram, _) = record
-            && let Some(event) = datagram.event(step.order)
-            && step.range.matches_time(event.time, step.wall)
-            && recorder.and_then(|recorder| SelfGenerated::of(&event, recorder)).is_none()
-        {
-            sums.totals.events += 1;
-        }
-        return;
+    if let Some(Record::Event(datagram, _)) = step.record
+        && let Some(event) = datagram.event(step.order)
+        && step.range.matches_time(event.time, step.wall)
+        && recorder.and_then(|recorder| SelfGenerated::of(&event, recorder)).is_none()
+    {
+        sums.totals.events += 1;
     }
     let now = step.now;
     while let Some(mut life) = step.pop() {

@@ -75,7 +75,7 @@ fn a_tracker_without_rows_shows_the_processes_only() {
     for has_rows in [true, false] {
         let mut tracker = LifeTracker::new(&header());
         if !has_rows {
-            tracker = tracker.without_rows();
+            tracker.omit_rows();
         }
         records.iter().for_each(|record| tracker.apply(record));
         assert_eq!(tracker.get(Tgid(20)).unwrap().usage.is_some(), has_rows);
