@@ -78,7 +78,7 @@ fn a_tracker_without_rows_shows_the_processes_only() {
             tracker.omit_rows();
         }
         records.iter().for_each(|record| tracker.apply(record));
-        assert_eq!(tracker.get(Tgid(20)).unwrap().usage.is_some(), has_rows);
+        assert!(tracker.get(Tgid(20)).unwrap().usage.is_some());
         assert_eq!(tracker.pop().map(|life| life.pid), Some(30).filter(|_| has_rows));
         tracker.finish();
         assert_eq!(tracker.pop().is_some(), has_rows);
