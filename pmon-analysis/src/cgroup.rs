@@ -7,24 +7,6 @@
 
 use std::borrow::Cow;
 
-/// The program that manages a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ContainerRuntime {
-    /// Docker Engine.
-    Docker,
-    /// The containerd daemon: for Kubernetes, or with nerdctl.
-    Containerd,
-    /// CRI-O.
-    Crio,
-    /// Podman.
-    Podman,
-    /// LXC: also LXD, Incus and Proxmox.
-    Lxc,
-    /// The program systemd-nspawn.
-    Nspawn,
-}
-
 /// The identity that the path of a cgroup shows. Unknown parts are `None`.
 ///
 /// With containers inside containers, the container and the pod are the innermost ones.
@@ -40,8 +22,6 @@ pub struct CgroupIdentity<'a> {
     /// Identifier of the container: 64 hexadecimal digits, or the name of the machine for LXC and
     /// systemd-nspawn.
     pub container_id: Option<Cow<'a, [u8]>>,
-    /// The program that manages the container, if the path names it.
-    pub runtime: Option<ContainerRuntime>,
     /// UID of the Kubernetes pod, in lower case with hyphens; 32 hexadecimal digits for a static
     /// pod.
     pub pod_uid: Option<Cow<'a, [u8]>>,
@@ -80,10 +60,10 @@ impl<'a> CgroupIdentity<'a> {
     /// Adds the component `name` of the path, which follows `before`.
     fn add(&mut self, before: &[u8], name: &'a [u8]) {
         if let Some(uid) = pod_uid(name) {
-            (self.pod_uid, self.container_id, self.runtime) = (Some(uid), None, None);
+            (self.pod_uid, self.container_id) = (Some(uid), None);
         }
-        if let Some((runtime, id)) = container(before, name) {
-            (self.container_id, self.runtime) = (Some(id), runtime);
+        if let Some(id) = container(before, name) {
+            self.container_id = Some(id);
         } else if is_unit(name) {
             self.add_unit(name);
         }
@@ -122,52 +102,33 @@ fn is_unit(name: &[u8]) -> bool {
     [&b".service"[..], b".scope"].iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
-/// Returns the container whose cgroup is `name` in `before`, and its runtime, if the name shows it.
-fn container<'a>(before: &[u8], name: &'a [u8]) -> Option<(Option<ContainerRuntime>, Cow<'a, [u8]>)> {
-    use ContainerRuntime::{Containerd, Crio, Docker, Lxc, Nspawn, Podman};
-    let of = |runtime, id: &'a [u8]| Some((Some(runtime), Cow::Borrowed(id)));
+/// Returns the container whose cgroup is `name` in `before`.
+fn container<'a>(before: &[u8], name: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    const PREFIXES: [&[u8]; 6] =
+        [b"docker-", b"cri-containerd-", b"nerdctl-", b"crio-", b"libpod-payload-", b"libpod-"];
     let scope = name.strip_suffix(b".scope").unwrap_or(name);
-    for (prefix, runtime) in [
-        (&b"docker-"[..], Docker),
-        (b"cri-containerd-", Containerd),
-        (b"nerdctl-", Containerd),
-        (b"crio-", Crio),
-        (b"libpod-payload-", Podman),
-        (b"libpod-", Podman),
-    ] {
-        if let Some(id) = scope.strip_prefix(prefix).filter(|id| is_container_id(id)) {
-            return of(runtime, id);
-        }
-    }
+    let ids = PREFIXES.iter().filter_map(|prefix| scope.strip_prefix(*prefix));
     // The name of a systemd cgroup, `SLICE:PREFIX:ID`, that the cgroupfs driver took literally.
-    if let Some((rest, id)) = rsplit_once(name, b':').filter(|(_, id)| is_container_id(id)) {
-        let prefix = rsplit_once(rest, b':').map_or(rest, |(_, prefix)| prefix);
-        let runtime = match prefix {
-            b"cri-containerd" | b"nerdctl" => Some(Containerd),
-            b"crio" => Some(Crio),
-            b"docker" => Some(Docker),
-            b"libpod" => Some(Podman),
-            _ => None,
-        };
-        return Some((runtime, Cow::Borrowed(id)));
+    let mut ids = ids.chain(rsplit_once(name, b':').map(|(_, id)| id));
+    if let Some(id) = ids.find(|id| is_container_id(id)) {
+        return Some(id.into());
     }
     if is_container_id(name) {
-        let runtime = (before == b"docker").then_some(Docker);
-        return (runtime.is_some() || pod_uid(before).is_some() || before.is_empty())
-            .then_some((runtime, Cow::Borrowed(name)));
+        let is_known = before == b"docker" || pod_uid(before).is_some() || before.is_empty();
+        return is_known.then(|| name.into());
     }
     if let Some(machine) = name.strip_prefix(b"lxc.payload.").filter(|machine| !machine.is_empty()) {
-        return of(Lxc, machine);
+        return Some(machine.into());
     }
     if before == b"lxc" || before == b"lxc.payload" {
-        return of(Lxc, name);
+        return Some(name.into());
     }
     let nspawn = name.strip_prefix(b"systemd-nspawn@").and_then(|name| name.strip_suffix(b".service"));
     let machine = scope.strip_prefix(b"machine-").filter(|_| name.ends_with(b".scope"));
     // libvirt registers virtual machines with the same prefix.
     let machine = machine.filter(|machine| !machine.starts_with(b"qemu\\x2d"));
     let machine = nspawn.or(machine).filter(|machine| !machine.is_empty())?;
-    Some((Some(Nspawn), unescaped(machine)))
+    Some(unescaped(machine))
 }
 
 /// Returns the UID of the pod whose cgroup has this name: `podUID` with the cgroupfs driver, or a
@@ -239,7 +200,7 @@ mod tests {
     const UID_: &str = "0c2b1d3e_4f5a_6b7c_8d9e_0f1a2b3c4d5e";
     const HASH: &str = "5f1c1d0a9b8c7d6e5f4a3b2c1d0e9f8a";
 
-    /// Returns unit, user unit, container with its runtime, and pod, separated by spaces.
+    /// Returns unit, user unit, container and pod, separated by spaces.
     fn identity(cgroup: &str) -> String {
         let found = CgroupIdentity::of(cgroup.as_bytes());
         let text = |bytes: Option<&[u8]>| {
@@ -247,84 +208,75 @@ mod tests {
                 String::from_utf8_lossy(bytes).replace(ID, "ID").replace(INNER, "INNER")
             })
         };
-        let runtime = found.runtime.map_or("-".to_owned(), |runtime| format!("{runtime:?}"));
         let (container, pod) = (text(found.container_id.as_deref()), text(found.pod_uid.as_deref()));
-        format!(
-            "{} {} {runtime}:{container} {}",
-            text(found.unit),
-            text(found.user_unit),
-            pod.replace(UID, "UID")
-        )
+        format!("{} {} {container} {}", text(found.unit), text(found.user_unit), pod.replace(UID, "UID"))
     }
 
     #[test]
     fn units_sessions_containers_and_pods_are_known_by_their_paths() {
         for (cgroup, expected) in [
-            ("0::/", "- - -:- -"),
-            ("", "- - -:- -"),
-            ("garbage", "- - -:- -"),
-            ("0::/init.scope", "init.scope - -:- -"),
-            ("0::/system.slice/nginx.service", "nginx.service - -:- -"),
-            ("/system.slice/nginx.service", "nginx.service - -:- -"),
-            ("0::/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service - -:- -"),
-            ("0::/system.slice/a.service/worker.scope", "a.service - -:- -"),
-            ("0::/system.slice/_cpu.service", "cpu.service - -:- -"),
-            ("0::/user.slice/user-1000.slice/session-3.scope", "session-3.scope - -:- -"),
+            ("0::/", "- - - -"),
+            ("", "- - - -"),
+            ("garbage", "- - - -"),
+            ("0::/init.scope", "init.scope - - -"),
+            ("0::/system.slice/nginx.service", "nginx.service - - -"),
+            ("/system.slice/nginx.service", "nginx.service - - -"),
+            ("0::/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service - - -"),
+            ("0::/system.slice/a.service/worker.scope", "a.service - - -"),
+            ("0::/system.slice/_cpu.service", "cpu.service - - -"),
+            ("0::/user.slice/user-1000.slice/session-3.scope", "session-3.scope - - -"),
             (
                 "0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.service/y.service",
-                "user@1000.service app-x.service -:- -",
+                "user@1000.service app-x.service - -",
             ),
-            ("0::/docker/ID", "- - Docker:ID -"),
-            ("0::/system.slice/docker-ID.scope", "- - Docker:ID -"),
-            ("0::/system.slice/docker-ID.scope/init.scope", "- - Docker:ID -"),
+            ("0::/docker/ID", "- - ID -"),
+            ("0::/system.slice/docker-ID.scope", "- - ID -"),
+            ("0::/system.slice/docker-ID.scope/init.scope", "- - ID -"),
             (
                 "0::/user.slice/user-1.slice/user@1.service/user.slice/docker-ID.scope",
-                "user@1.service - Docker:ID -",
+                "user@1.service - ID -",
             ),
-            ("0::/docker/ID/docker/INNER", "- - Docker:INNER -"),
-            ("0::/system.slice/docker.service", "docker.service - -:- -"),
-            ("0::/system.slice/nerdctl-ID.scope", "- - Containerd:ID -"),
-            ("0::/kubepods/burstable/podUID/ID", "- - -:ID UID"),
-            ("0::/kubepods/podHASH/ID", "- - -:ID HASH"),
-            ("0::/kubepods/besteffort/podUID", "- - -:- UID"),
+            ("0::/docker/ID/docker/INNER", "- - INNER -"),
+            ("0::/system.slice/docker.service", "docker.service - - -"),
+            ("0::/system.slice/nerdctl-ID.scope", "- - ID -"),
+            ("0::/kubepods/burstable/podUID/ID", "- - ID UID"),
+            ("0::/kubepods/podHASH/ID", "- - ID HASH"),
+            ("0::/kubepods/besteffort/podUID", "- - - UID"),
             (
                 "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-                "- - Containerd:ID UID",
+                "- - ID UID",
             ),
-            ("0::/kubepods.slice/kubepods-podUID_.slice/crio-ID.scope/container", "- - Crio:ID UID"),
+            ("0::/kubepods.slice/kubepods-podUID_.slice/crio-ID.scope/container", "- - ID UID"),
             (
                 "0::/docker/ID/kubelet.slice/kubelet-kubepods.slice/\
                  kubelet-kubepods-podUID_.slice/cri-containerd-INNER.scope",
-                "- - Containerd:INNER UID",
+                "- - INNER UID",
             ),
             (
                 "0::/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
-                "containerd.service - Containerd:ID UID",
+                "containerd.service - ID UID",
             ),
-            ("0::/machine.slice/libpod-ID.scope/container", "- - Podman:ID -"),
-            ("0::/machine.slice/libpod-conmon-ID.scope", "libpod-conmon-ID.scope - -:- -"),
-            ("0::/system.slice/web.service/libpod-payload-ID", "web.service - Podman:ID -"),
-            ("0::/lxc.payload.web-1/system.slice/ssh.service", "- - Lxc:web-1 -"),
-            ("0::/lxc.monitor.web-1", "- - -:- -"),
-            ("0::/lxc/101/ns/init.scope", "- - Lxc:101 -"),
-            ("0::/machine.slice/machine-deb\\x2d12.scope/payload/init.scope", "- - Nspawn:deb-12 -"),
-            ("0::/machine.slice/systemd-nspawn@deb.service/payload", "- - Nspawn:deb -"),
+            ("0::/machine.slice/libpod-ID.scope/container", "- - ID -"),
+            ("0::/machine.slice/libpod-conmon-ID.scope", "libpod-conmon-ID.scope - - -"),
+            ("0::/system.slice/web.service/libpod-payload-ID", "web.service - ID -"),
+            ("0::/lxc.payload.web-1/system.slice/ssh.service", "- - web-1 -"),
+            ("0::/lxc.monitor.web-1", "- - - -"),
+            ("0::/lxc/101/ns/init.scope", "- - 101 -"),
+            ("0::/machine.slice/machine-deb\\x2d12.scope/payload/init.scope", "- - deb-12 -"),
+            ("0::/machine.slice/systemd-nspawn@deb.service/payload", "- - deb -"),
             (
                 "0::/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/emulator",
-                "machine-qemu\\x2d1\\x2dvm.scope - -:- -",
+                "machine-qemu\\x2d1\\x2dvm.scope - - -",
             ),
             // Names that only resemble those of containers and pods.
-            ("0::/docker-ID0.scope", "docker-ID0.scope - -:- -"),
-            ("0::/podUID_/x", "- - -:- -"),
-            ("0::/a-podUID_.slice", "- - -:- -"),
-            ("0::/system.slice/x.service/ID", "x.service - -:- -"),
-            ("0::/.service/.scope", "- - -:- -"),
+            ("0::/docker-ID0.scope", "docker-ID0.scope - - -"),
+            ("0::/podUID_/x", "- - - -"),
+            ("0::/a-podUID_.slice", "- - - -"),
+            ("0::/system.slice/x.service/ID", "x.service - - -"),
+            ("0::/.service/.scope", "- - - -"),
             // Several hierarchies.
-            ("12:pids:/\n1:name=systemd:/system.slice/a.service\n0::/", "a.service - -:- -"),
-            (
-                "5:cpu,cpuacct:/docker/ID\n1:name=systemd:/docker/ID\n0::/system.slice/c.service",
-                "- - Docker:ID -",
-            ),
+            ("12:pids:/\n1:name=systemd:/system.slice/a.service\n0::/", "a.service - - -"),
+            ("5:cpu,cpuacct:/docker/ID\n1:name=systemd:/docker/ID\n0::/system.slice/c.service", "- - ID -"),
         ] {
             let expanded = cgroup.replace("UID_", UID_).replace("UID", UID).replace("HASH", HASH);
             let expanded = expanded.replace("INNER", INNER).replace("ID", ID);
