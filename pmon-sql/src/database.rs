@@ -153,8 +153,11 @@ fn connect(
     interruption: &Arc<Interruption>,
     now: &Arc<AtomicI64>,
 ) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::from_iter([
+        OpenFlags::SQLITE_OPEN_READ_WRITE,
+        OpenFlags::SQLITE_OPEN_CREATE,
+        OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    ]);
     let mut connection = Connection::open_in_memory_with_flags(flags)?;
     connection.execute_batch(&format!(
         "PRAGMA temp_store = memory; PRAGMA hard_heap_limit = {MAX_MEMORY}; PRAGMA mmap_size = 0;"

@@ -40,8 +40,11 @@ pub const FUNCTIONS: &[(&str, &str)] = &[
 
 /// Adds the functions. `now` is the current time in ns since 1970.
 pub(crate) fn register(connection: &Connection, now: Arc<AtomicI64>) -> Result<()> {
-    let flags =
-        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    let flags = FunctionFlags::from_iter([
+        FunctionFlags::SQLITE_UTF8,
+        FunctionFlags::SQLITE_DETERMINISTIC,
+        FunctionFlags::SQLITE_INNOCUOUS,
+    ]);
     connection.create_scalar_function("iso", 1, flags, |ctx| Ok(integer(ctx.get_raw(0)).map(iso)))?;
     connection.create_scalar_function("ago", 1, flags, move |ctx| ago(ctx, now.load(Ordering::Relaxed)))?;
     connection.create_scalar_function("signal_name", 1, flags, |ctx| {

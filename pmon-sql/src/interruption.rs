@@ -46,3 +46,25 @@ impl Interruption {
         deadline.filter(|&deadline| Instant::now() >= deadline).map(|_| StopReason::Deadline)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_query_ends_at_its_deadline_or_by_a_request() {
+        let interruption = Interruption::new();
+        assert_eq!(interruption.check(), None);
+        let now = Instant::now();
+        interruption.reset(Some(now + Duration::from_secs(3600)));
+        assert_eq!(interruption.check(), None);
+        interruption.reset(Some(now));
+        assert_eq!(interruption.check(), Some(StopReason::Deadline));
+        interruption.request();
+        assert_eq!(interruption.check(), Some(StopReason::Requested));
+        interruption.reset(None);
+        assert_eq!(interruption.check(), None);
+    }
+}

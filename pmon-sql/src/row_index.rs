@@ -15,6 +15,10 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Minimum length of the hash table.
 const MIN_TABLE_LEN: usize = 256;
 
+/// Memory of a text without its bytes: two pointers to it with its length, its number, and the
+/// counters of the pointers.
+const TEXT_BYTES: usize = size_of::<[usize; 7]>();
+
 /// The value that a query looks rows up by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lookup<'a> {
@@ -97,12 +101,13 @@ impl RowIndex {
 
     /// Returns the used memory in bytes, about.
     fn bytes(&self) -> usize {
-        let per_text = 2 * size_of::<Arc<[u8]>>() + 3 * size_of::<usize>();
-        self.cells.capacity()
-            + (self.rows.capacity() + self.next.capacity()) * size_of::<u32>()
-            + self.chains.len() * size_of::<(u32, u32)>()
-            + self.by_number.capacity() * per_text
-            + self.text_bytes
+        fn of<T>(list: &Vec<T>) -> usize {
+            list.capacity() * size_of::<T>()
+        }
+        let texts = self.by_number.capacity() * TEXT_BYTES;
+        let parts =
+            [of(&self.cells), of(&self.rows), of(&self.next), of(&self.chains), texts, self.text_bytes];
+        parts.into_iter().sum()
     }
 
     fn push(&mut self, scan: &dyn Scan) {
@@ -119,9 +124,7 @@ impl RowIndex {
             };
             push_cell(&mut self.cells, number);
         }
-        if self.keys > 0 {
-            self.chain(row);
-        }
+        self.chain(row);
     }
 
     /// Adds the last row to the chain of its key.
@@ -226,7 +229,7 @@ impl RowIndex {
     /// Returns the value of a column in a row; null if the column is not stored.
     pub(crate) fn value(&self, row: u32, column: usize) -> ColumnValue<'_> {
         let number = self.stored.iter().position(|&stored| stored == column);
-        match number.filter(|_| (row as usize) < self.rows.len()) {
+        match number.filter(|_| row != NONE) {
             Some(number) => self.cell(row, number),
             None => ColumnValue::Null,
         }
@@ -442,5 +445,47 @@ mod tests {
         let error = RowIndex::build(&mut Rows(rows(), 0), &COLUMNS, 0b11111, &[0], (50, "the join"))
             .expect_err("too large");
         assert!(error.to_string().contains("the join needs more than"), "{error}");
+    }
+
+    /// Returns rows with different numbers, and texts of `len` bytes, different ones if `len` is at
+    /// least 8.
+    fn many_rows(count: i64, len: usize) -> Rows {
+        let row = |n: i64| {
+            let text = match len {
+                0 => ColumnValue::Null,
+                _ => ColumnValue::Text(format!("{n:0len$}").into_bytes().into()),
+            };
+            [ColumnValue::Integer(n << 40), text, ColumnValue::Null, ColumnValue::Null, ColumnValue::Null]
+        };
+        Rows((0..count).map(row).collect(), 0)
+    }
+
+    #[test]
+    fn the_memory_of_rows_and_texts_is_counted() {
+        let build = |len| {
+            RowIndex::build(&mut many_rows(10_000, len), &COLUMNS, 0b11, &[0], (1 << 24, "")).expect("fits")
+        };
+        let bytes = |len| build(len).bytes();
+        let used = 3 * build(0).chain_count;
+        assert!((build(0).chains.len()..=2 * build(0).chains.len()).contains(&used), "{used} thirds");
+        // A number takes 7 bytes here, and its length and a null one each. A row takes two words of
+        // 4 bytes besides, and at least two words of the table. Lists grow by doubling.
+        let rows = bytes(0);
+        let least = 10_000 * (9 + 2 * 4 + 2 * 4);
+        assert!((least..3 * least).contains(&rows), "{rows}");
+        let texts = bytes(50) - rows;
+        let least = 10_000 * (2 * size_of::<Arc<[u8]>>() + 3 * size_of::<usize>() + 50);
+        assert!((least..2 * least).contains(&texts), "{texts}");
+    }
+
+    #[test]
+    fn the_limit_is_the_memory_in_use() {
+        let build =
+            |max| RowIndex::build(&mut many_rows(10_000, 50), &COLUMNS, 0b11, &[0], (max, "the join"));
+        let needed = build(1 << 24).expect("fits").bytes();
+        assert!(build(needed).is_ok());
+        let error = build(needed - 1).expect_err("too large").to_string();
+        let start = format!("the join needs more than {} MiB for ", needed / (1 << 20));
+        assert!(needed > 1 << 20 && error.starts_with(&start), "{error}");
     }
 }

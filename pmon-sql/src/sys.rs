@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::fmt::Write as _;
 use std::marker::PhantomData;
+use std::ops::BitOr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pmon_analysis::life::ColumnType;
@@ -195,9 +196,9 @@ impl VirtualTable {
             return Vec::new();
         }
         let columns = self.entry.table.columns();
-        let column = |at: c_int| usize::try_from(at).ok().filter(|&at| at < columns.len());
-        let is_scalar = |&at: &usize| columns[at].kind != ColumnType::TextList;
-        let groups = info.order_bys().map(|order| column(order.column()).filter(is_scalar));
+        let is_scalar =
+            |at: &usize| columns.get(*at).is_some_and(|column| column.kind != ColumnType::TextList);
+        let groups = info.order_bys().map(|order| usize::try_from(order.column()).ok().filter(is_scalar));
         groups.collect::<Option<_>>().unwrap_or_default()
     }
 }
@@ -250,8 +251,8 @@ unsafe impl VTabCursor for Cursor<'_> {
             let value = bound(value, op).filter(|_| !is_text)?;
             Some(Bound { column, op, value })
         });
-        let grouped = plan.groups.iter().fold(0, |mask, &column| mask | column_bit(column));
-        let request = ScanRequest { used: plan.used | grouped, bounds: bounds.collect() };
+        let used = plan.groups.iter().map(|&column| column_bit(column)).fold(plan.used, u64::bitor);
+        let request = ScanRequest { used, bounds: bounds.collect() };
         let mut scan = self.entry.table.scan(&request).map_err(failed)?;
         if plan.groups.is_empty() {
             self.rows = Rows::Scan(scan, 0);
@@ -339,5 +340,40 @@ fn bound(value: ValueRef<'_>, op: BoundOp) -> Option<i64> {
         (ValueRef::Real(number), BoundOp::AtLeast) if number.abs() < 9e15 => Some(number.floor() as i64),
         (ValueRef::Real(number), BoundOp::AtMost) if number.abs() < 9e15 => Some(number.ceil() as i64),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NUMBER: ValueRef<'_> = ValueRef::Integer(7);
+    const TEXT: ValueRef<'_> = ValueRef::Text(b"7");
+
+    #[test]
+    fn only_values_of_the_type_of_a_column_are_looked_up() {
+        let of = |value, is_text| format!("{:?}", lookup(value, is_text));
+        assert_eq!((of(NUMBER, false), of(TEXT, true)), ("Integer(7)".into(), "Text([55])".into()));
+        for (value, is_text) in [(NUMBER, true), (TEXT, false), (ValueRef::Real(7.0), false)] {
+            assert_eq!(of(value, is_text), "Other", "{value:?}");
+        }
+        assert_eq!((of(ValueRef::Null, false), of(ValueRef::Null, true)), ("Null".into(), "Null".into()));
+    }
+
+    #[test]
+    fn a_bound_is_rounded_outwards() {
+        use BoundOp::{AtLeast, AtMost, Equal};
+        let of = |value, op| bound(ValueRef::Real(value), op);
+        for op in [Equal, AtLeast, AtMost] {
+            assert_eq!(bound(NUMBER, op), Some(7));
+            assert_eq!((bound(TEXT, op), bound(ValueRef::Null, op)), (None, None));
+            // Not every integer of this size is exact, so any may fulfil the comparison.
+            for large in [9e15, -9e15, 1e300, f64::INFINITY] {
+                assert_eq!(of(large, op), None, "{large}");
+            }
+        }
+        assert_eq!((of(2.5, AtLeast), of(2.5, AtMost), of(2.5, Equal)), (Some(2), Some(3), None));
+        assert_eq!((of(-2.5, AtLeast), of(-2.5, AtMost)), (Some(-3), Some(-2)));
+        assert_eq!(of(8_999_999_999_999_999.0, AtMost), Some(8_999_999_999_999_999));
     }
 }

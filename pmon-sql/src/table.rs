@@ -103,3 +103,23 @@ impl Bound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_the_columns_that_it_uses() {
+        let request = ScanRequest { used: 0b101 | 1 << 63, bounds: Vec::new() };
+        let used: Vec<_> = (0..70).filter(|&column| request.uses(column)).collect();
+        assert_eq!(used, [0, 2, 63, 64, 65, 66, 67, 68, 69]);
+    }
+
+    #[test]
+    fn a_bound_includes_its_value() {
+        let matches = |op| [6, 7, 8].map(|value| Bound { column: 0, op, value: 7 }.matches(value));
+        assert_eq!(matches(BoundOp::Equal), [false, true, false]);
+        assert_eq!(matches(BoundOp::AtLeast), [false, true, true]);
+        assert_eq!(matches(BoundOp::AtMost), [true, true, false]);
+    }
+}
