@@ -289,8 +289,15 @@ mod tests {
         [fence(7), fence(9)].iter().for_each(|record| stats.count(record));
         assert_eq!(stats.events, 1);
         stats.set_recorder(Some(Tgid(9)));
-        [fence(7), fence(9)].iter().for_each(|record| stats.count(record));
+        [fence(7), fence(9), fence(9)].iter().for_each(|record| stats.count(record));
         assert_eq!(stats.events, 2);
+    }
+
+    #[test]
+    fn records_of_a_later_format_are_counted() {
+        let mut stats = Statistics::new(ByteOrder::Little, None);
+        (0..3).for_each(|_| stats.count(&Record::Unknown { kind: 99 }));
+        assert_eq!((stats.unknown_records, stats.events), (3, 0));
     }
 
     #[test]

@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_fork_names_the_original_parent() {
         let mut tree = partial(exits(&[(9, 41, 10)]));
-        for (parent, uncertain) in [(1, 0), (6, 0), (40, 1)] {
+        for (parent, uncertain) in [(1, 0), (4, 0), (6, 0), (40, 1)] {
             assert!(!is_in(&mut tree, fork(5, (parent, parent), (100 + parent, 100 + parent)), 100 + parent));
             assert_eq!(tree.uncertain(), uncertain, "{parent}");
         }

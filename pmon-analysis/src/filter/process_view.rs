@@ -145,8 +145,10 @@ pub fn command_line(args: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Credentials, DetailsSubject, Meta, MissReason};
-    use pmon_core::wire::{Event, EventBody};
+    use pmon_core::capture::{
+        Credentials, DetailsSubject, Header, Meta, MissReason, Record, RecordedDatagram,
+    };
+    use pmon_core::wire::{ByteOrder, Event, EventBody};
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
@@ -206,6 +208,8 @@ mod tests {
         table.apply(&event(3, EventBody::Comm { task, comm: Default::default() }, None));
         let changed = ProcessView { comm: Some(b""), uid: Some((0, 1)), ..aged };
         assert_view(table.view(Tgid(20), MonoNs(5)), changed);
+        let live = table.live_process(Tgid(20)).unwrap();
+        assert_view(ProcessView::from(live), ProcessView { age_ns: None, ..changed });
         table.apply(&event(5, exit, None));
         let ended = ProcessView { oom_killed: Some(false), ..changed };
         assert_view(table.view(Tgid(20), MonoNs(5)), ended);
@@ -216,5 +220,41 @@ mod tests {
         assert_eq!((some.last_exit(), none.last_exit()), (Some(status), None));
         assert_view(some.view(Tgid(20), MonoNs(5)), ended);
         assert_view(none.view(Tgid(20), MonoNs(5)), ProcessView::default());
+    }
+
+    #[test]
+    fn a_table_without_details_has_names_and_ends() {
+        let (task, mut table) = (Task::new(20, 20), ProcessTable::new());
+        table.apply(&event(2, EventBody::Exec { task }, Some(details(Some(5)))));
+        let named = ProcessView { comm: Some(b"web"), ..ProcessView::default() };
+        assert_view(table.view(Tgid(20), MonoNs(5)), named);
+    }
+
+    #[test]
+    fn a_life_tracker_has_the_properties_of_a_process_at_its_last_record() {
+        let meta = Meta { ticks_per_second: 100, ..Meta::default() };
+        let header = Header { uuid: [1; 16], byte_order: ByteOrder::Little, meta };
+        let mut tracker = LifeTracker::new(&header);
+        let task = Task::new(20, 20);
+        for (time, body) in
+            [(1, EventBody::Fork { parent: Task::new(1, 1), child: task }), (2, EventBody::Exec { task })]
+        {
+            let event = Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body };
+            tracker.apply(&Record::Event(RecordedDatagram::Event(event), None));
+        }
+        tracker.apply(&Record::Details(Box::new(details(Some(5)))));
+        let aged = ProcessView { age_ns: Some(4), ..WEB };
+        assert_view(tracker.view(Tgid(20), MonoNs(5)), aged);
+        assert_eq!(ProcessLookup::last_exit(&tracker), None);
+        let body = EventBody::Exit { task, code: 9 << 8, signal: 17, parent: None };
+        let event = Event { time: MonoNs(5), seq: Seq(0), cpu: Cpu(0), body };
+        tracker.apply(&Record::Event(RecordedDatagram::Event(event), None));
+        let ended = ProcessView { oom_killed: Some(false), ..aged };
+        assert_view(tracker.view(Tgid(20), MonoNs(5)), ended);
+        assert_eq!(ProcessLookup::last_exit(&tracker), Some(ProcessExit::Ended { status: 9 << 8 }));
+        assert_view(
+            tracker.view(Tgid(21), MonoNs(5)),
+            ProcessView { oom_killed: Some(false), ..ProcessView::default() },
+        );
     }
 }
