@@ -331,6 +331,11 @@ fn a_scan_that_finds_a_process_before_its_fork_event_does_not_remove_it() {
 }
 
 #[test]
+fn a_scan_removes_no_process_with_an_event_as_new_as_its_start() {
+    assert_eq!(pids(&live(&[fork(1, 1, 10), fork(2, 1, 20), snapshot(2, 0)])), [1, 20]);
+}
+
+#[test]
 fn an_incomplete_scan_removes_no_process() {
     let live = live(&[scanned(10, "sh", 50), snapshot(0, 1), scanned(20, "ls", 50), snapshot(5, 2)]);
     assert_eq!(pids(&live), [10, 20]);
