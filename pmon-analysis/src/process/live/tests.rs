@@ -333,6 +333,9 @@ fn a_scan_that_finds_a_process_before_its_fork_event_does_not_remove_it() {
 #[test]
 fn a_scan_removes_no_process_with_an_event_as_new_as_its_start() {
     assert_eq!(pids(&live(&[fork(1, 1, 10), fork(2, 1, 20), snapshot(2, 0)])), [1, 20]);
+    // A process that a scan has found counts from the latest event on.
+    let found = [fork(2, 1, 10), scanned(30, "sh", 50), snapshot(1, 1), snapshot(2, 0)];
+    assert_eq!(pids(&live(&found)), [1, 10, 30]);
 }
 
 #[test]
