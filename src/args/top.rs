@@ -24,7 +24,7 @@ Examples:
 const DETAILS: &str = "\
 Each process counts, even if it lived for less than a millisecond between two
 displays. STARTS and ENDS count starts and ends of processes in the interval,
-RUNNING the processes at its end. P50, MAX and MEMORY are the median and maximum
+RUN the processes at its end. P50, MAX and MEMORY are the median and maximum
 duration and the maximum peak memory of the processes that ended.
 
 Live, CPU is the CPU time used in the interval. For processes that ended it is
