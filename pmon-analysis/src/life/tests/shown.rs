@@ -169,13 +169,28 @@ fn a_chain_of_forks_is_cut_after_256_ancestors() {
 
 #[test]
 fn a_chain_of_scanned_processes_of_any_length_is_followed_up_to_a_limit() {
-    let count = 20_000;
-    let mut records: Vec<_> = (0..count).rev().map(|n| scanned(1000 + n, "sh", 999 + n, 3)).collect();
-    records.push(snapshot(count));
-    let lives = lives(&records);
-    let longest = lives.iter().map(|life| chain(life).len()).max();
-    assert_eq!(longest, Some(usize::from(MAX_ANCESTORS)));
-    assert_eq!(chain(life(&lives, 1000 + count - 1))[..2], [1000 + count - 2, 1000 + count - 3]);
+    let check = || {
+        let count = 20_000;
+        let mut records: Vec<_> = (0..count).rev().map(|n| scanned(1000 + n, "sh", 999 + n, 3)).collect();
+        records.push(snapshot(count));
+        let lives = lives(&records);
+        let longest = lives.iter().map(|life| chain(life).len()).max();
+        assert_eq!(longest, Some(usize::from(MAX_ANCESTORS)));
+        assert_eq!(chain(life(&lives, 1000 + count - 1))[..2], [1000 + count - 2, 1000 + count - 3]);
+    };
+    // A stack on which 20,000 calls do not fit.
+    let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(check).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_identity_of_a_process_with_events_stays_when_an_opening_states_its_fork() {
+    let mut tracker = tracker(&[exec(100, 20)]);
+    let id = tracker.process_id(Tgid(20));
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(20) };
+    let opening = Details { forked: Some(MonoNs(50)), ..details(subject, "sh", 1) };
+    tracker.apply(&Record::Details(Box::new(opening)));
+    assert!(id.is_some() && tracker.process_id(Tgid(20)) == id);
 }
 
 #[test]

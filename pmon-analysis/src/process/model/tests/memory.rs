@@ -1,6 +1,6 @@
 //! The memory of a model: what is counted, kept, released and dropped.
 
-use super::super::image::IMAGE_BYTES;
+use super::super::image::{IMAGE_BYTES, Image, ImageId};
 use super::super::table::{PROCESS_BYTES, THREAD_BYTES, Thread};
 use super::*;
 
@@ -38,6 +38,7 @@ fn the_memory_of_processes_threads_and_programs_is_counted() {
     assert_eq!(many - few, 1000 * (PROCESS_BYTES + IMAGE_BYTES));
     // A slot, its place in the list of free slots, and an entry in the index.
     assert!(PROCESS_BYTES >= size_of::<Process>() + size_of::<Slot>() + 2 * size_of::<(u32, Slot)>());
+    assert!(IMAGE_BYTES >= size_of::<Image>() + size_of::<ImageId>());
     assert!(THREAD_BYTES >= size_of::<Thread>() + size_of::<Slot>() + 2 * size_of::<(u32, Slot)>());
     let mut model = model();
     run(&mut model, 2..3, 1000);
