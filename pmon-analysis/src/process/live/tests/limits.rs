@@ -45,6 +45,7 @@ fn without_room_new_processes_and_threads_are_dropped_and_counted() {
 fn the_time_per_record_is_bounded_in_a_tree_of_any_depth() {
     let depth = 30_000;
     let mut live = live(&[]);
+    assert_eq!(live.credit, 1_048_576);
     (10..10 + depth).for_each(|pid| live.apply_alone(&fork(1, pid - 1, pid)));
     let last = leader(9 + depth);
     let named = event(2, EventBody::Fork { parent: last, child: Task::new(100_000, 10) }, None);
