@@ -188,6 +188,24 @@ fn forged_captures_stay_within_the_memory_limit() {
     }
 }
 
+/// A replay without an event of the selection reads the capture again to explain that.
+#[test]
+fn a_second_reading_begins_after_the_first_has_released_its_memory() {
+    let dir = Dir::new();
+    let census = forge::ALL.iter().find(|forged| forged.name == "census").expect("a census");
+    let file = dir.file("a.pmon", &(census.make)(16));
+    let peak = |args: &[&str]| {
+        let mut command = command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let peak = peak::measure(&mut command.spawn().expect("pmon runs"), Duration::from_secs(30));
+        let peak = peak.expect("pmon ends");
+        assert!(peak.status.success(), "{args:?}: {peak:?}");
+        peak.bytes
+    };
+    let (once, twice) = (peak(&["replay", &file]), peak(&["replay", &file, "--kind", "exec"]));
+    assert!(twice <= once + once / 8, "{twice} and {once} bytes");
+}
+
 /// A killed recorder leaves a hole in its file, and a forger can make a hole as large as a file can
 /// be.
 #[test]

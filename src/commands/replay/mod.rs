@@ -249,13 +249,17 @@ impl<'a> Playback<'a> {
         let style = TextStyle::for_output(clock);
         let view = View::new(&args, style, Range::default(), header, ByteOrder::NATIVE, out);
         let (sink, replayed) = self.play(replay, ViewSink::new(view))?;
+        let unmatched = sink.view.unmatched();
+        // The view's processes are released here, because the warnings can read the capture again.
+        let read = ReadOutcome { clean_end: true, ..ReadOutcome::default() };
+        let outcome = sink.view.into_outcome(read, None);
         // Events that are not shown have happened, too.
         let mut warnings = self.request_warnings(&replayed);
-        if let (Some(why), 1..) = (sink.view.unmatched(), replayed.events) {
+        if let (Some(why), 1..) = (unmatched, replayed.events) {
             let why = format!("{}: {why}", self.name);
             warnings.insert(0, Warning::new(WarningCode::SelectionEmpty, why));
         }
-        sink.view.into_outcome(ReadOutcome { clean_end: true, ..ReadOutcome::default() }, None).report();
+        outcome.report();
         print_warnings(&warnings);
         // The events are on standard output.
         self.reporter.write(self.common_json(&replayed, &warnings), JsonStream::Stderr)?;
