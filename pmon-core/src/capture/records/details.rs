@@ -63,7 +63,7 @@ impl MissReason {
 /// What is known of a process in addition to its events.
 ///
 /// A field is `None` if it could not be read; `miss` then has the reason. A kernel thread has
-/// neither `exe` nor `args`, without a reason.
+/// neither `exe` nor `args`, without a reason; nor `cwd`, if the recorder may not read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Details {
     /// The process, and the occasion.

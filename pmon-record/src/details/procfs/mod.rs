@@ -143,11 +143,12 @@ impl ProcfsReader {
         }
 
         let is_kthread = stat.as_ref().is_some_and(Stat::is_kthread);
-        details.exe = match exe {
-            Err(Errno::NOENT) if is_kthread => None,
-            exe => exe.map_err(|error| process.add_miss(error)).ok(),
+        // A kernel thread has no executable. Without privilege, that is hidden, as is its directory.
+        let mut known = |link: Result<Vec<u8>, Errno>| match link {
+            Err(Errno::NOENT | Errno::ACCESS) if is_kthread => None,
+            link => link.map_err(|error| process.add_miss(error)).ok(),
         };
-        details.cwd = cwd.map_err(|error| process.add_miss(error)).ok();
+        (details.exe, details.cwd) = (known(exe), known(cwd));
         // A process without an address space has an empty command line, as has a process without
         // arguments.
         let has_memory = details.exe.is_some()
@@ -340,7 +341,6 @@ fn miss_reason(error: Errno) -> MissReason {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt as _;
     use std::process::{Command, Stdio};
 
@@ -448,11 +448,8 @@ mod tests {
             // This PID namespace has no kernel threads.
             return;
         }
-        // Without privilege, even the lack of a program is hidden.
-        let is_denied =
-            fs::read_link("/proc/2/exe").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-        let miss = is_denied.then_some(MissReason::Denied);
-        assert_eq!((details.miss, details.exe, details.args), (miss, None, None));
+        // Without privilege, even the lack of a program is hidden, but the flags in `stat` are not.
+        assert_eq!((details.miss, details.exe, details.args), (None, None, None));
         let context = details.context.unwrap();
         assert_eq!((context.session, context.group, context.pid), (0, 0, 2));
     }
