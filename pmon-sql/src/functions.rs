@@ -1,5 +1,6 @@
 //! The SQL functions that SQLite lacks.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -65,7 +66,8 @@ pub(crate) fn register(connection: &Connection, now: Arc<AtomicI64>) -> Result<(
         Ok(args.map(|args| args.join(" ")))
     })?;
     connection.create_scalar_function("regexp", 2, flags, |ctx| {
-        let regex: Arc<Regex> = ctx.get_or_create_aux(0, compile)?;
+        let regex: Arc<Option<Regex>> = ctx.get_or_create_aux(0, compile)?;
+        let Some(regex) = &*regex else { return Ok(None) };
         Ok(match ctx.get_raw(1) {
             ValueRef::Null => None,
             ValueRef::Text(text) | ValueRef::Blob(text) => Some(regex.is_match(text)),
@@ -74,8 +76,9 @@ pub(crate) fn register(connection: &Connection, now: Arc<AtomicI64>) -> Result<(
         })
     })?;
     connection.create_scalar_function("regex_match", 3, flags, |ctx| {
-        let regex: Arc<Regex> = ctx.get_or_create_aux(1, compile)?;
-        let (Some(text), Some(group)) = (text(ctx.get_raw(0)), index(ctx.get_raw(2))) else {
+        let regex: Arc<Option<Regex>> = ctx.get_or_create_aux(1, compile)?;
+        let (Some(regex), Some(text), Some(group)) = (&*regex, text(ctx.get_raw(0)), index(ctx.get_raw(2)))
+        else {
             return Ok(None);
         };
         let part = regex.captures(text).and_then(|captures| Some(captures.get(group)?.as_bytes().to_vec()));
@@ -91,12 +94,22 @@ pub(crate) fn register(connection: &Connection, now: Arc<AtomicI64>) -> Result<(
     })
 }
 
-/// Compiles a regular expression.
-fn compile(pattern: ValueRef<'_>) -> std::result::Result<Regex, String> {
-    let pattern = text(pattern).unwrap_or_default();
-    let pattern = std::str::from_utf8(pattern).map_err(|error| format!("a regular expression: {error}"))?;
+/// Compiles a regular expression; `None` if it is null.
+fn compile(pattern: ValueRef<'_>) -> std::result::Result<Option<Regex>, String> {
+    let pattern = match pattern {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Text(text) | ValueRef::Blob(text) => Cow::Borrowed(text),
+        ValueRef::Integer(number) => Cow::Owned(number.to_string().into_bytes()),
+        ValueRef::Real(number) => Cow::Owned(number.to_string().into_bytes()),
+    };
+    let pattern = std::str::from_utf8(&pattern).map_err(|error| format!("no regular expression: {error}"))?;
     let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-    built.map_err(|error| error.to_string())
+    built.map(Some).map_err(|error| {
+        // The last line of an error of syntax has the reason; those before show the pattern.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default();
+        format!("no regular expression: {}", reason.trim_start_matches("error: "))
+    })
 }
 
 /// Returns a text as UTF-8, with U+FFFD in place of other bytes.
