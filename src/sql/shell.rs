@@ -56,7 +56,7 @@ impl Shell {
         let config = Config::builder().max_history_size(HISTORY).map_err(failed)?;
         let config = config.auto_add_history(true).build();
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(SqlHelper { words: words(&recording) }));
+        editor.set_helper(Some(SqlHelper { words: words(&recording), tables: tables(&recording) }));
         let history = history_file();
         if let Some(history) = &history {
             // The first shell has no history yet.
@@ -158,20 +158,27 @@ fn words(recording: &Arc<SqlRecording>) -> Vec<String> {
     words
 }
 
+/// Returns the names of the tables and views.
+fn tables(recording: &Arc<SqlRecording>) -> Vec<String> {
+    columns(recording).iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
 /// Completes and validates what the user enters.
 struct SqlHelper {
     words: Vec<String>,
+    /// Words that can follow `FROM` and `JOIN`.
+    tables: Vec<String>,
 }
 
 impl Completer for SqlHelper {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        Ok(complete(&self.words, line, pos))
+        Ok(complete(&self.words, &self.tables, line, pos))
     }
 }
 
-fn complete(words: &[String], line: &str, pos: usize) -> (usize, Vec<Pair>) {
+fn complete(words: &[String], tables: &[String], line: &str, pos: usize) -> (usize, Vec<Pair>) {
     let before = &line[..pos];
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut start = before
@@ -181,6 +188,8 @@ fn complete(words: &[String], line: &str, pos: usize) -> (usize, Vec<Pair>) {
         start = start.saturating_sub(1);
     }
     let prefix = before[start..].to_ascii_lowercase();
+    let last = before[..start].split_whitespace().next_back().unwrap_or_default().to_ascii_lowercase();
+    let words = if matches!(&*last, "from" | "join" | ".schema") { tables } else { words };
     let matches =
         words.iter().filter(|word| !prefix.is_empty() && word.to_ascii_lowercase().starts_with(&prefix));
     (start, matches.map(|word| Pair { display: word.clone(), replacement: word.clone() }).collect())
@@ -215,13 +224,16 @@ mod tests {
         let words: Vec<String> =
             ["SELECT", "processes", "process_id", ".schema", ".quit"].map(Into::into).into();
         let of = |line: &str| {
-            let (start, found) = complete(&words, line, line.len());
+            let (start, found) = complete(&words, &["processes".into()], line, line.len());
             (start, found.into_iter().map(|pair| pair.replacement).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(of("sel"), (0, "SELECT".into()));
         assert_eq!(of("select p.proc"), (9, "processes process_id".into()));
         assert_eq!(of("select 'größe' || process_i"), (20, "process_id".into()));
+        assert_eq!(of("select pid from\nproc"), (16, "processes".into()));
+        assert_eq!(of("select pid FROM execs JOIN proc"), (27, "processes".into()));
         assert_eq!(of(".sch"), (0, ".schema".into()));
+        assert_eq!(of(".schema proc"), (8, "processes".into()));
         assert_eq!(of("select "), (7, String::new()));
         assert_eq!(of("größe"), (6, String::new()));
     }
