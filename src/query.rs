@@ -31,7 +31,7 @@ pub(crate) use self::no_match::report_no_match;
 pub(crate) use self::observer::RangeObserver;
 pub(crate) use self::process_json::{process_json, program_json, time};
 pub(crate) use self::process_lines::ProcessLines;
-pub(crate) use self::process_text::{clock_time, command_line, precise_time};
+pub(crate) use self::process_text::{clock_time, command_line, miss_reason, precise_time};
 pub(crate) use self::scan_wait::ScanWait;
 pub(crate) use self::selector::ProcessSelector;
 pub(crate) use self::spool::{RereadableSource, is_stdin_copy};

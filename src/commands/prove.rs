@@ -2,6 +2,7 @@
 
 mod digest;
 mod search;
+mod unknown;
 
 use std::fmt::Write as _;
 
@@ -92,20 +93,7 @@ fn reasons(search: &Search, completeness: &Completeness, recorder: Option<u32>) 
             _ => format!("the recording is {}", completeness.sentence()),
         });
     }
-    if search.early.count > 0 {
-        reasons.push(format!(
-            "{} ended before the first scan of /proc {}",
-            search.early.counted(),
-            search.early.pids()
-        ));
-    }
-    if search.unknown.count > 0 {
-        reasons.push(format!(
-            "too little is known of {} {}; `pmon why` shows what is unknown",
-            search.unknown.counted(),
-            search.unknown.pids()
-        ));
-    }
+    reasons.extend(search.unknown.reasons());
     if search.omitted_execs > 0 {
         reasons
             .push(format!("{} of long-lived processes are not kept", counted(search.omitted_execs, "exec")));

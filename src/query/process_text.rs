@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pmon_analysis::life::Program;
+use pmon_core::capture::MissReason;
 
 use crate::output::{printable, shell_words};
 
@@ -15,6 +16,19 @@ pub(crate) fn command_line(program: &Program, comm: Option<&[u8]>) -> String {
     };
     let is_cut = program.args_len.is_some_and(|len| len > args.len() as u64);
     shell_words(program.argv()) + if is_cut { " ..." } else { "" }
+}
+
+/// Returns why texts of a program are unknown.
+pub(crate) fn miss_reason(miss: MissReason) -> &'static str {
+    match miss {
+        MissReason::Gone => "read too late, after the end of the process",
+        MissReason::Denied => "the recorder had no permission",
+        MissReason::Busy => "too many programs started at once",
+        MissReason::Superseded => "read too late, after another exec",
+        MissReason::Unreadable => "the memory of the process was not readable",
+        MissReason::TooLong => "too long",
+        _ => "missed",
+    }
 }
 
 /// Formats a wall-clock time in the local time zone, to the second.

@@ -10,15 +10,15 @@ use pmon_core::capture::{Header, Record};
 use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Tgid};
 
+use super::unknown::{UnknownProcesses, WhyUnknown};
 use crate::args::ProcessArgs;
 use crate::input::Examined;
-use crate::query::ScanWait;
-use crate::terminal::counted;
+use crate::query::{ScanWait, miss_reason};
 use crate::time_spec::local_time;
 use crate::view::Range;
 
 /// Maximum number of processes that are listed.
-const MAX_FOUND: usize = 10;
+pub(super) const MAX_FOUND: usize = 10;
 /// What a recorder writes in place of a redacted text.
 const REDACTED: &[u8] = b"[redacted]";
 
@@ -30,35 +30,6 @@ pub(super) struct FoundProcess {
     /// Wall-clock time of the exec, or of the start of the process.
     pub(super) real_ns: Option<i64>,
     pub(super) wall: WallClock,
-}
-
-/// Processes that may satisfy the conditions.
-#[derive(Debug, Default)]
-pub(super) struct UnknownProcesses {
-    pub(super) count: u64,
-    /// IDs of the first ones.
-    first: Vec<u32>,
-}
-
-impl UnknownProcesses {
-    fn add(&mut self, pid: u32) {
-        self.count += 1;
-        if self.first.len() < MAX_FOUND {
-            self.first.push(pid);
-        }
-    }
-
-    /// Returns their number in words.
-    pub(super) fn counted(&self) -> String {
-        counted(self.count, "process")
-    }
-
-    /// Returns the IDs of the first ones in words.
-    pub(super) fn pids(&self) -> String {
-        let pids: Vec<_> = self.first.iter().map(u32::to_string).collect();
-        let more = if self.count > pids.len() as u64 { ", ..." } else { "" };
-        format!("(pid {}{more})", pids.join(", "))
-    }
 }
 
 /// A search for processes.
@@ -81,9 +52,7 @@ pub(super) struct Search {
     /// The first processes that satisfy the conditions, and the number of all.
     pub(super) found: Vec<FoundProcess>,
     pub(super) found_count: u64,
-    /// Processes that may satisfy the conditions: those that ended before a scan could examine
-    /// them, and others.
-    pub(super) early: UnknownProcesses,
+    /// Processes that may satisfy the conditions.
     pub(super) unknown: UnknownProcesses,
     /// Number of execs that were not examined.
     pub(super) omitted_execs: u64,
@@ -116,7 +85,6 @@ impl Search {
             execs: 0,
             found: Vec::new(),
             found_count: 0,
-            early: UnknownProcesses::default(),
             unknown: UnknownProcesses::default(),
             omitted_execs: 0,
         }
@@ -255,7 +223,7 @@ impl Search {
             true => vec![(life.start, life.program.clone())],
             false => life.execs.iter().map(|exec| (Some(exec.time), exec.program.clone())).collect(),
         };
-        let mut is_unknown = false;
+        let mut unknown = None;
         for (at, (time, program)) in runs.iter().enumerate() {
             let next = runs.get(at + 1).and_then(|(time, _)| *time);
             if !self.range.matches_span(time.unwrap_or(start), next.unwrap_or(end), &self.wall) {
@@ -265,13 +233,25 @@ impl Search {
             match self.decide(&life, program, end) {
                 Some(true) => return self.add_found(life, program.clone(), *time),
                 Some(false) => {}
-                None => is_unknown = true,
+                None => unknown = Some(self.why_unknown(&life, program)),
             }
         }
-        if is_unknown {
+        if let Some(why) = unknown {
+            self.unknown.add(why, &life);
+        }
+    }
+
+    /// Returns why it is unknown whether a process satisfies the conditions with this program.
+    fn why_unknown(&self, life: &Life, program: &ProcessProgram) -> WhyUnknown {
+        let program = program.get();
+        if life.start.is_none() && matches!(life.end, LifeEnd::Ended { .. }) {
             // A scan or the fork would have shown the start.
-            let is_early = life.start.is_none() && matches!(life.end, LifeEnd::Ended { .. });
-            if is_early { &mut self.early } else { &mut self.unknown }.add(life.pid);
+            return WhyUnknown::Early;
+        }
+        match (&program.args, program.miss) {
+            (Some(args), _) if self.may_hide_match(program, args) => WhyUnknown::Partial,
+            (_, Some(miss)) => WhyUnknown::Missed(miss_reason(miss)),
+            (_, None) => WhyUnknown::Other,
         }
     }
 

@@ -5,11 +5,11 @@ use std::fmt::{Display, Write as _};
 use pmon_analysis::cgroup::CgroupIdentity;
 use pmon_analysis::life::{Ancestor, LifeEnd, Program};
 use pmon_core::MonoNs;
-use pmon_core::capture::{MissReason, SignalOrigin};
+use pmon_core::capture::SignalOrigin;
 
 use super::{Explanation, unknown_parent};
 use crate::output::{ended, printable};
-use crate::query::{Cause, FollowedLife, command_line, precise_time};
+use crate::query::{Cause, FollowedLife, command_line, miss_reason, precise_time};
 use crate::terminal::{self, counted, grouped};
 use crate::time_spec::brief;
 
@@ -218,15 +218,6 @@ fn unknown(program: &Program) -> Option<String> {
         ("cgroup", program.cgroup.is_none()),
     ];
     let texts: Vec<_> = texts.into_iter().filter(|text| text.1).map(|text| text.0).collect();
-    let why = match program.miss {
-        Some(MissReason::Gone) => "the process had ended before they could be read",
-        Some(MissReason::Denied) => "the recorder had no permission",
-        Some(MissReason::Busy) => "too many programs started at once",
-        Some(MissReason::Superseded) => "another program was executed before they could be read",
-        Some(MissReason::Unreadable) => "the memory of the process was not readable",
-        Some(MissReason::TooLong) => "too long",
-        Some(_) => "missed",
-        None => "not recorded",
-    };
+    let why = program.miss.map_or("not recorded", miss_reason);
     (!texts.is_empty()).then(|| format!("{}: {why}", texts.join(", ")))
 }

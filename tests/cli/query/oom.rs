@@ -76,5 +76,5 @@ fn a_process_that_an_unknown_sender_killed_is_undecided() {
     prove("20", 1);
     prove("21,22,23,25", 0);
     let unknown = prove("24", 3);
-    assert!(unknown.out.contains("- too little is known of 1 process (pid 24)"), "{}", unknown.out);
+    assert!(unknown.out.contains("- too little is known of 1 process (pid 24 sh)"), "{}", unknown.out);
 }

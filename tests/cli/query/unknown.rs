@@ -37,8 +37,7 @@ fn why_states_what_is_unknown_and_why() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &ticking_capture(&recorded_by_a_user()));
     let why = |target| pmon(&["why", &file, target]).expect(0).out;
-    let line =
-        "unknown   command line, executable, cgroup: the process had ended before they could be read\n";
+    let line = "unknown   command line, executable, cgroup: read too late, after the end of the process\n";
     assert!(why("21").contains(line), "{}", why("21"));
     assert!(why("21").contains("exit 0, CPU time not recorded\n") && why("21").contains("login unknown\n"));
     let line = "unknown   command line, executable, cgroup: the recorder had no permission\n";
@@ -86,4 +85,35 @@ fn missed_arguments_and_resources_are_stated_with_the_reason() {
         );
     }
     assert!(pmon(&["print", &file]).expect(0).out.contains("? (details missed: gone)"));
+}
+
+#[test]
+fn a_proof_states_of_which_processes_too_little_is_known_and_why() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &ticking_capture(&recorded_by_a_user()));
+    let reasons = |file: &str, condition: &[&str]| {
+        let answer = pmon(&[&["prove", file, "--never"], condition].concat()).expect(3);
+        let reasons = answer.out.lines().filter_map(|line| line.strip_prefix("- "));
+        // The totals at the end of this capture are wrong.
+        reasons.filter(|reason| reason.contains("process")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        reasons(&file, &["--exe", "nc"]),
+        [
+            "too little is known of 1 process (pid 21 true): read too late, after the end of the process",
+            "too little is known of 1 process (pid 1 init): the recorder had no permission",
+            "too little is known of 1 process (pid 10 sh); `pmon why` shows what is unknown",
+        ]
+    );
+    let truncated = recorded_by_a_user().into_iter().map(|record| match record {
+        Record::Details(details) if details.args.as_deref() == Some(b"ls\0-l\0") => {
+            Record::Details(Box::new(Details { args_len: Some(9_000), miss: None, ..*details }))
+        }
+        record => record,
+    });
+    let file = dir.file("y.pmon", &ticking_capture(&truncated.collect::<Vec<_>>()));
+    assert_eq!(
+        reasons(&file, &["--args", "nc", "--pid", "20"]),
+        ["the command line of 1 process is truncated or redacted (pid 20 ls)"]
+    );
 }
