@@ -6,11 +6,13 @@
 //! * [`store_simulator`]: a store on a simulated filesystem, in virtual time.
 //! * [`capture`]: the contents of a capture, and checks of its accounting.
 //! * [`guard`]: requirements of live tests, skipped tests and retries.
+//! * [`deadline`]: a bound on the run time of a test.
 //! * [`live`], [`recorder`], [`programs`]: `pmon record` and other programs, run by live tests.
 //! * [`forge`], [`peak`]: hostile captures, and the memory that a process needs for them.
 //! * [`run`], [`samples`], [`workload`]: `pmon` on small captures, and events for benches.
 
 pub mod conformance;
+pub mod deadline;
 pub mod guard;
 pub mod programs;
 

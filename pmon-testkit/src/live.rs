@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::deadline::Deadline;
 use crate::guard::{Need, needs};
 use crate::recorder;
 
@@ -17,17 +18,32 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Held by the live test that runs: another one at the same time would disturb it.
 static RUNNING: Mutex<()> = Mutex::new(());
 
+/// A lock on live recordings, held by one test at a time. The test has a [`Deadline`].
+#[derive(Debug)]
+pub struct LiveLock {
+    _deadline: Deadline,
+    _running: MutexGuard<'static, ()>,
+}
+
+impl LiveLock {
+    /// Waits until no other test of this program holds the lock.
+    pub fn acquire() -> Self {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { _deadline: Deadline::start(), _running: running }
+    }
+}
+
 /// Returns a directory and a lock on live recordings. Skips the test and returns `None` if the
 /// kernel does not permit recording with the current transport.
-pub fn live_test() -> Option<(TempDir, MutexGuard<'static, ()>)> {
+pub fn live_test() -> Option<(TempDir, LiveLock)> {
     live_test_with(&[Need::Recording(recorder::transport_options())])
 }
 
 /// Returns a directory and a lock on live recordings, as [`live_test`] does, for a test with other
 /// needs.
-pub fn live_test_with(all: &[Need<'_>]) -> Option<(TempDir, MutexGuard<'static, ()>)> {
-    let guard = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    needs(all).then(|| (TempDir::new().expect("a temporary directory"), guard))
+pub fn live_test_with(all: &[Need<'_>]) -> Option<(TempDir, LiveLock)> {
+    let lock = LiveLock::acquire();
+    needs(all).then(|| (TempDir::new().expect("a temporary directory"), lock))
 }
 
 /// Waits until `condition` holds; fails the test after 20 seconds.

@@ -1,13 +1,14 @@
 //! Limits and faults of the system that a store survives.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pmon_testkit::deadline::Deadline;
 use pmon_testkit::guard::{Need, needs};
+use pmon_testkit::live::{OutputLines, wait_until};
 use pmon_testkit::programs;
 use tempfile::TempDir;
 
@@ -16,6 +17,7 @@ use crate::private_tmpfs::PrivateTmpfs;
 
 #[test]
 fn a_limit_on_file_sizes_only_makes_segments_smaller() {
+    let _deadline = Deadline::start();
     let scratch = TempDir::new().unwrap();
     let store = scratch.path().join("store");
     // In units of 1 KiB.
@@ -34,23 +36,20 @@ fn a_limit_on_file_sizes_only_makes_segments_smaller() {
     assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 512 << 10), "{sizes:?}");
 }
 
-/// Starts a load, and waits until it has begun that step.
-fn start(store: &Path, options: &[&str], step: u64) -> Child {
+/// Starts a load, and waits until it has begun that step. Returns its further output as well, which
+/// must stay open.
+fn start(store: &Path, options: &[&str], step: u64) -> (Child, OutputLines) {
     let mut child = store_load(store, options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while line.trim().parse::<u64>().is_ok_and(|number| number < step) || line.is_empty() {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "the load ended early");
-    }
-    child.stdout = Some(lines.into_inner());
-    child
+    let lines = OutputLines::new(child.stdout.take().unwrap());
+    while lines.next().expect("the load ended early").parse::<u64>().is_ok_and(|number| number < step) {}
+    (child, lines)
 }
 
 const REAL_TIME: [&str; 6] = ["--real-time", "--failing", "--steps", "200", "--rotate-every", "1"];
 
 #[test]
 fn a_read_only_filesystem_is_refused_with_the_reason() {
+    let _deadline = Deadline::start();
     if !needs(&[Need::Root, Need::Command("a private tmpfs", &["unshare", "--mount", "true"])]) {
         return;
     }
@@ -66,9 +65,10 @@ fn a_read_only_filesystem_is_refused_with_the_reason() {
 
 #[test]
 fn a_deleted_store_directory_is_created_again() {
+    let _deadline = Deadline::start();
     let scratch = TempDir::new().unwrap();
     let store = scratch.path().join("store");
-    let mut load = start(&store, &REAL_TIME, 40);
+    let (mut load, _lines) = start(&store, &REAL_TIME, 40);
     fs::remove_dir_all(&store).unwrap();
     let began = Instant::now();
     let has_segment = || {
@@ -86,9 +86,10 @@ fn a_deleted_store_directory_is_created_again() {
 
 #[test]
 fn the_second_recorder_of_a_store_is_refused() {
+    let _deadline = Deadline::start();
     let scratch = TempDir::new().unwrap();
     let store = scratch.path().join("store");
-    let mut first = start(&store, &REAL_TIME, 5);
+    let (mut first, _lines) = start(&store, &REAL_TIME, 5);
     let second = store_load(&store, &["--steps", "5"]).output().unwrap();
     assert!(!second.status.success());
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
@@ -103,6 +104,7 @@ fn the_second_recorder_of_a_store_is_refused() {
 
 #[test]
 fn of_two_recorders_that_start_at_the_same_time_one_is_refused() {
+    let _deadline = Deadline::start();
     let scratch = TempDir::new().unwrap();
     for attempt in 0..20 {
         let store = scratch.path().join(attempt.to_string());
@@ -111,12 +113,12 @@ fn of_two_recorders_that_start_at_the_same_time_one_is_refused() {
             || store_load(&store, &options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut children = [start(), start()];
         // The other one records until it is killed.
-        let refused = loop {
-            if let Some(at) = children.iter_mut().position(|child| child.try_wait().unwrap().is_some()) {
-                break at;
-            }
-            thread::sleep(Duration::from_millis(2));
-        };
+        let mut refused = None;
+        wait_until(|| {
+            refused = children.iter_mut().position(|child| child.try_wait().unwrap().is_some());
+            refused.is_some()
+        });
+        let refused = refused.unwrap();
         assert!(!children[refused].wait().unwrap().success(), "attempt {attempt}");
         let recorder = &mut children[1 - refused];
         thread::sleep(Duration::from_millis(20));

@@ -19,14 +19,16 @@ use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_store::{CaptureFile, CaptureTarget};
+use pmon_testkit::deadline::Deadline;
 use pmon_testkit::guard::skip;
 use sinks::{CollectingSink, GatedSink, Recorded};
 
 /// Lets one test of this program run at a time. A storm of one test would fill the small socket
 /// buffer that an ordinary user's recorder has in another.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
+fn one_at_a_time() -> (Deadline, MutexGuard<'static, ()>) {
     static RUNNING: Mutex<()> = Mutex::new(());
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    (Deadline::start(), running)
 }
 
 /// Subscribes, or skips the test if this environment does not permit it.
