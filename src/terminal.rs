@@ -7,6 +7,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pmon_record::startup;
 use rustix::io::Errno;
 use rustix::termios::tcgetwinsize;
+use unicode_width::UnicodeWidthChar as _;
 
 use crate::exit::{self, Failure};
 
@@ -87,11 +88,33 @@ pub(crate) fn width() -> Option<usize> {
     tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// Cuts a line to the width of the terminal, if it is known.
+/// Cuts a line to the width of the terminal in columns, if it is known.
 pub(crate) fn cut(line: &str, width: Option<usize>) -> &str {
-    match width.and_then(|width| line.char_indices().nth(width)) {
+    // No character has more columns than bytes.
+    let Some(width) = width.filter(|&width| width < line.len()) else { return line };
+    let mut columns = 0;
+    let is_beyond = |&(_, c): &(usize, char)| {
+        columns += char_width(c);
+        columns > width
+    };
+    match line.char_indices().find(is_beyond) {
         Some((end, _)) => &line[..end],
         None => line,
+    }
+}
+
+/// Returns the number of columns of a text.
+pub(crate) fn text_width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
+}
+
+/// Returns the maximum number of columns of a character. Terminals differ in whether they join the
+/// characters of a sequence, so each one counts.
+fn char_width(c: char) -> usize {
+    match c {
+        // This selector can make the character before it wide.
+        '\u{fe0f}' => 1,
+        c => c.width().unwrap_or(0),
     }
 }
 
@@ -101,12 +124,12 @@ const MAX_PADDING: usize = 250;
 
 /// Returns the width of a column of a table with these cells.
 pub(crate) fn cell_width<'a>(cells: impl IntoIterator<Item = &'a str>) -> usize {
-    cells.into_iter().map(|cell| cell.chars().count().min(MAX_PADDING)).max().unwrap_or(0)
+    cells.into_iter().map(|cell| text_width(cell).min(MAX_PADDING)).max().unwrap_or(0)
 }
 
 /// Appends a cell of a table that has this width.
 pub(crate) fn push_cell(line: &mut String, cell: &str, width: usize, is_number: bool) {
-    let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+    let padding = " ".repeat(width.saturating_sub(text_width(cell)));
     let (before, after) = if is_number { (&*padding, "") } else { ("", &*padding) };
     line.extend([before, cell, after]);
 }
@@ -232,6 +255,21 @@ mod tests {
         assert_eq!(cut("größe", Some(3)), "grö");
         assert_eq!(cut("größe", Some(5)), "größe");
         assert_eq!(cut("größe", None), "größe");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_combining_ones_none() {
+        assert_eq!(cut("日本語", Some(4)), "日本");
+        assert_eq!(cut("日本語", Some(5)), "日本");
+        assert_eq!(cut("日本語", Some(6)), "日本語");
+        assert_eq!(cut("e\u{301}e\u{301}x", Some(2)), "e\u{301}e\u{301}");
+        // A terminal that does not join these shows two persons.
+        assert_eq!(cut("👩\u{200d}👩x", Some(4)), "👩\u{200d}👩");
+        assert_eq!(cut("❤\u{fe0f}x", Some(2)), "❤\u{fe0f}");
+        assert_eq!((text_width("größe"), text_width("日x"), text_width("")), (5, 3, 0));
+        let mut line = String::new();
+        push_cell(&mut line, "日本", cell_width(["日本", "abcde"]), false);
+        assert_eq!(line, "日本 ");
     }
 
     #[test]

@@ -121,12 +121,12 @@ impl RecordSummary<'_> {
     }
 }
 
-/// Cuts a line to `width` characters.
+/// Cuts a line to `width` columns.
 fn cut(line: &str, width: usize) -> String {
-    if line.chars().count() <= width {
+    if terminal::text_width(line) <= width {
         return line.to_owned();
     }
-    line.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
+    terminal::cut(line, Some(width.saturating_sub(3))).to_owned() + "..."
 }
 
 /// Returns remedies for the losses, if there are any.

@@ -15,7 +15,7 @@ use pmon_core::{Task, Tgid};
 use super::exit_status;
 use crate::output::escape::{push_printable, push_shell_words};
 use crate::output::{RenderContext, signal_origin};
-use crate::terminal::{push_number, push_size};
+use crate::terminal::{push_number, push_size, text_width};
 use crate::time_spec::push_brief;
 use crate::users::UserNames;
 
@@ -52,7 +52,7 @@ pub(super) fn push_task_name(line: &mut String, task: Option<Task>, context: Ren
         Some(task) => push_name(line, task.tgid, context),
         None => line.push('-'),
     }
-    push_spaces(line, 2 + NAME_WIDTH.saturating_sub(line[start..].chars().count()));
+    push_spaces(line, 2 + NAME_WIDTH.saturating_sub(text_width(&line[start..])));
 }
 
 /// Appends what happened to the process. Returns which part of the line is a failure.
