@@ -143,7 +143,7 @@ impl ProcfsReader {
         }
 
         let is_kthread = stat.as_ref().is_some_and(Stat::is_kthread);
-        // A kernel thread has no executable. Without privilege, that is hidden, as is its directory.
+        // A kernel thread has no executable. Without privilege, its links cannot be read.
         let mut known = |link: Result<Vec<u8>, Errno>| match link {
             Err(Errno::NOENT | Errno::ACCESS) if is_kthread => None,
             link => link.map_err(|error| process.add_miss(error)).ok(),
