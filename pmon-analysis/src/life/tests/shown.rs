@@ -32,10 +32,10 @@ fn a_tracker_shows_the_processes_as_of_its_last_record() {
     let forks = [scanned(10, "sh -i", 1, 3), snapshot(1), fork(100, 10, 30), fork(110, 10, 20)];
     let mut tracker = tracker(&forks);
     let pids = |tracker: &mut LifeTracker| tracker.running().iter().map(|life| life.pid).collect::<Vec<_>>();
-    assert_eq!(pids(&mut tracker), [10, 20, 30]);
     tracker.note(Tgid(20));
     let sh = tracker.process_id(Tgid(10));
     assert!(sh.is_some() && tracker.last_life(Tgid(20)).unwrap().parent_id == sh);
+    assert_eq!(pids(&mut tracker), [10, 20, 30]);
     let of = |tracker: &LifeTracker| {
         let life = tracker.last_life(Tgid(20)).unwrap();
         let ancestors: Vec<_> = life.ancestors().map(|ancestor| ancestor.pid).collect();
