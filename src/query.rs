@@ -9,7 +9,6 @@ mod observer;
 mod process_json;
 mod process_lines;
 mod process_text;
-mod scan_wait;
 mod selector;
 mod spool;
 mod target;
@@ -32,7 +31,6 @@ pub(crate) use self::observer::RangeObserver;
 pub(crate) use self::process_json::{process_json, program_json, time};
 pub(crate) use self::process_lines::ProcessLines;
 pub(crate) use self::process_text::{clock_time, command_line, miss_reason, precise_time};
-pub(crate) use self::scan_wait::ScanWait;
 pub(crate) use self::selector::ProcessSelector;
 pub(crate) use self::spool::{RereadableSource, is_stdin_copy};
 pub(crate) use self::target::QueryTarget;
@@ -197,9 +195,7 @@ impl Query {
             return Err(Failure::new(exit::REFUSED, why));
         };
         let mut state = QueryState::new(header, Filter { since, until, ..Filter::default() });
-        let scanned = scanned_starts(&captures)?;
-        state.scan_wait = ScanWait::new(!scanned.is_empty());
-        state.tracker.expect_scan(scanned);
+        state.tracker.expect_scan(scanned_starts(&captures)?);
         let bar = match input.file_bytes() {
             Some(bytes) => terminal::reading_bar(bytes),
             None => ProgressBar::hidden(),

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ProveArgs) -> Result<u8, Failure> {
     };
     args.process.check_users(Some(header))?;
     let mut search = Search::new(header, range, &args.process);
-    search.expect_scan(scanned_starts(&captures)?);
+    search.tracker.expect_scan(scanned_starts(&captures)?);
     let host = header.meta.host.clone();
     let recorder = input.is_recorded_by;
     let (completeness, _) = input.examine(|item| search.observe(&item))?;

@@ -9,7 +9,7 @@ use pmon_core::MonoNs;
 use pmon_core::capture::{DetailsSubject, Header, Junction, MissReason, Record, Snapshot, SnapshotReason};
 use pmon_core::wire::{ByteOrder, EventBody};
 
-use super::{LifeItem, Query, QueryOutcome, ScanWait, mono_of, real_of};
+use super::{LifeItem, Query, QueryOutcome, mono_of, real_of};
 use crate::exit::Failure;
 use crate::input::{InputItem, ReadOutcome, report_damage};
 use crate::prescan::time_of;
@@ -34,14 +34,12 @@ pub(crate) struct QueryStep<'a, 'r> {
     pub(crate) order: ByteOrder,
     /// Time of the last record that was read.
     pub(crate) now: MonoNs,
-    /// Whether the processes that have ended are complete.
-    are_ended_complete: bool,
 }
 
 impl QueryStep<'_, '_> {
     /// Returns the next process that has ended and that ran in the range of time.
     pub(crate) fn pop(&mut self) -> Option<Life> {
-        while self.are_ended_complete {
+        loop {
             let life = self.tracker.pop()?;
             let until = match life.end {
                 LifeEnd::Running => MonoNs(u64::MAX),
@@ -54,7 +52,6 @@ impl QueryStep<'_, '_> {
                 return Some(life);
             }
         }
-        None
     }
 
     /// Passes all processes that have ended and that ran in the range of time to `visit`.
@@ -78,7 +75,6 @@ pub(super) struct QueryState {
     /// Whether `tracker` applies the records.
     pub(super) tracks_processes: bool,
     pub(super) tracker: LifeTracker,
-    pub(super) scan_wait: ScanWait,
     pub(super) wall: WallClock,
     /// The clocks of earlier boots.
     pub(super) clocks: Vec<WallClock>,
@@ -133,7 +129,6 @@ impl QueryState {
             is_moment: false,
             tracks_processes: true,
             tracker: LifeTracker::new(header).without_model_texts(),
-            scan_wait: ScanWait::default(),
             wall,
             clocks: Vec::new(),
             order: header.byte_order,
@@ -160,7 +155,6 @@ impl QueryState {
             range: &self.range,
             order: self.order,
             now: self.now,
-            are_ended_complete: self.scan_wait.is_over(),
         }
     }
 
@@ -261,7 +255,6 @@ impl QueryState {
             self.is_over = true;
             return false;
         }
-        self.scan_wait.end();
         self.tracker.begin_segment(header, junction);
         true
     }
@@ -353,7 +346,6 @@ impl Query {
             && input.read_some(|item| {
                 match item {
                     InputItem::Record(record) => {
-                        state.scan_wait.observe(&record);
                         if state.apply(&record) {
                             visit(state.step(Some(&record)))?;
                         }
@@ -392,7 +384,6 @@ impl Query {
 
     /// Adds the processes that are still running after everything was read.
     pub(crate) fn finish(&mut self) -> QueryStep<'_, '_> {
-        self.state.scan_wait.end();
         self.state.tracker.finish();
         self.state.step(None)
     }

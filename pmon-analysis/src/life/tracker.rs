@@ -29,7 +29,7 @@ const MAX_PENDING: usize = 1 << 14;
 /// processes that are still running.
 ///
 /// The order is that of the ends. A row waits until the details of its program have arrived, at
-/// most one second of event time.
+/// most one second of event time, and at the start of a recording for the scan, if one is expected.
 #[derive(Debug)]
 pub struct LifeTracker {
     scope: IdentityScope,
@@ -108,8 +108,8 @@ impl LifeTracker {
             self.states.clear();
             self.scanned.clear();
             self.recently_ended = RecentlyEnded::default();
-            self.scan.clear();
         }
+        self.scan.clear();
     }
 
     /// Applies the next record.
@@ -149,7 +149,9 @@ impl LifeTracker {
     /// Returns the next process that has ended.
     pub fn pop(&mut self) -> Option<Life> {
         let front = self.ended.front()?;
-        let waits = front.program.is_awaited() && self.ended.len() <= MAX_PENDING;
+        // Until the scan, the ancestors may lack their own parents.
+        let is_incomplete = front.program.is_awaited() || !self.scan.is_empty();
+        let waits = is_incomplete && self.ended.len() <= MAX_PENDING;
         if waits { None } else { self.ended.pop_front() }
     }
 
@@ -157,6 +159,7 @@ impl LifeTracker {
     /// ended. Afterwards, call [`LifeTracker::pop`] until it returns `None`.
     pub fn finish(&mut self) {
         self.end_all(None);
+        self.scan.clear();
     }
 
     /// Returns the processes that are running after the last record, in the order of their IDs.

@@ -1,7 +1,5 @@
 //! Searches a recording for processes that satisfy the conditions.
 
-use std::collections::HashMap;
-
 use pmon_analysis::coverage::{Coverage, GapReason};
 use pmon_analysis::filter::{LifeFilter, ProcessView, command_line};
 use pmon_analysis::life::{Life, LifeEnd, LifeTracker, ProcessProgram, Program};
@@ -13,7 +11,7 @@ use pmon_core::{MonoNs, Tgid};
 use super::unknown::{UnknownProcesses, WhyUnknown};
 use crate::args::ProcessArgs;
 use crate::input::Examined;
-use crate::query::{ScanWait, miss_reason};
+use crate::query::miss_reason;
 use crate::time_spec::local_time;
 use crate::view::Range;
 
@@ -37,7 +35,6 @@ pub(super) struct Search {
     filter: LifeFilter,
     range: Filter,
     pub(super) tracker: LifeTracker,
-    scan_wait: ScanWait,
     wall: WallClock,
     /// Times of the first and the last record.
     span: (Option<i64>, Option<i64>),
@@ -75,7 +72,6 @@ impl Search {
             filter: args.life_filter(),
             range,
             tracker: LifeTracker::new(header).without_model_texts(),
-            scan_wait: ScanWait::default(),
             span: (wall.at(start), None),
             wall,
             now: start,
@@ -90,12 +86,6 @@ impl Search {
         }
     }
 
-    /// Sets the start times in clock ticks that the scan at the start of the recording will find.
-    pub(super) fn expect_scan(&mut self, starts: HashMap<Tgid, u64>) {
-        self.scan_wait = ScanWait::new(!starts.is_empty());
-        self.tracker.expect_scan(starts);
-    }
-
     /// Examines the next item of the recording.
     pub(super) fn observe(&mut self, item: &Examined<'_>) {
         match item {
@@ -104,7 +94,6 @@ impl Search {
                 if let Some(span) = junction.unobserved {
                     self.coverage.observe(&Record::Unobserved(span), &self.range, &self.wall);
                 }
-                self.scan_wait.end();
                 self.tracker.begin_segment(*header, *junction);
                 self.drain();
                 if junction.is_reboot {
@@ -120,7 +109,6 @@ impl Search {
 
     /// Examines the processes that were still running at the end.
     pub(super) fn finish(&mut self) {
-        self.scan_wait.end();
         self.tracker.finish();
         self.drain();
         self.span.1 = self.wall.at(self.now);
@@ -162,7 +150,6 @@ impl Search {
             _ => {}
         }
         self.coverage.observe(record, &self.range, &self.wall);
-        self.scan_wait.observe(record);
         self.tracker.apply(record);
         self.now = self.now.max(self.tracker.now());
         if let Record::Event(datagram, _) = record
@@ -186,9 +173,7 @@ impl Search {
     }
 
     fn drain(&mut self) {
-        while self.scan_wait.is_over()
-            && let Some(life) = self.tracker.pop()
-        {
+        while let Some(life) = self.tracker.pop() {
             self.check(life);
         }
     }
