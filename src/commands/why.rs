@@ -3,6 +3,8 @@
 mod json;
 mod text;
 
+use std::io::{BufWriter, Write};
+
 use pmon_analysis::WallClock;
 use pmon_analysis::life::Life;
 
@@ -57,7 +59,11 @@ pub(crate) fn run(args: &WhyArgs) -> Result<u8, Failure> {
     let clocks = outcome.clocks.clone();
     let explanation = Explanation { matches, count, explained, causes, clocks, host, users };
     if args.json {
-        terminal::print(&(json::lines(&explanation) + &outcome.json()))?;
+        let mut out = BufWriter::new(terminal::output()?.lock());
+        json::write(&explanation, &mut out)
+            .and_then(|()| out.write_all(outcome.json().as_bytes()))
+            .and_then(|()| out.flush())
+            .or_else(Failure::unless_closed)?;
     } else {
         terminal::print(&text::lines(&explanation))?;
     }

@@ -1,5 +1,7 @@
 //! Explanations as JSON, one object per process.
 
+use std::io::{self, Write};
+
 use pmon_analysis::life::{Ancestor, LifeExec};
 use serde_json::{Map, Value, json};
 
@@ -7,9 +9,8 @@ use super::Explanation;
 use crate::output::json_line;
 use crate::query::{Cause, FollowedLife, process_json, program_json, time};
 
-/// Returns the explained processes, and then the other matches.
-pub(super) fn lines(explanation: &Explanation) -> String {
-    let mut text = String::new();
+/// Writes the explained processes, and then the other matches.
+pub(super) fn write(explanation: &Explanation, out: &mut impl Write) -> io::Result<()> {
     for (number, of) in explanation.matches.iter().enumerate() {
         let fields = match number < explanation.explained {
             true => explained(explanation, of),
@@ -19,10 +20,9 @@ pub(super) fn lines(explanation: &Explanation) -> String {
                 fields
             }
         };
-        text.push_str(&json_line(&Value::Object(fields)));
-        text.push('\n');
+        writeln!(out, "{}", json_line(&Value::Object(fields)))?;
     }
-    text
+    Ok(())
 }
 
 fn explained(explanation: &Explanation, of: &FollowedLife) -> Map<String, Value> {
